@@ -1,0 +1,1 @@
+"""Framework definitions: one TOML file each, data only."""

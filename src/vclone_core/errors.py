@@ -1,0 +1,329 @@
+"""Every failure a user can meet, and its four renderings.
+
+    VcloneError
+    ├── Invalid       400, exit 2    what was sent can't be used
+    ├── Unauthorised  401, exit 4    nobody is signed in, or the token is not valid
+    ├── NotFound      404, exit 3    there is no such thing, or it is not yours
+    ├── Forbidden     403, exit 4    known, but not allowed
+    ├── Conflict      409, exit 5    the thing is in another state than the request needs
+    ├── Limited       429, exit 6    a limit was reached
+    ├── Unavailable   503, exit 7    a part of the platform does not answer
+    └── StepFailed    422, exit 20+  a step of a build failed, through the user's input
+
+A leaf's docstring is its sentence, filled with its facts; `hint` says what to do next. Anything that is not a
+`VcloneError` is a bug: logged with its id, shown as "internal error" with that id.
+"""
+
+from __future__ import annotations
+
+import html
+from collections.abc import Iterator
+from typing import Any, ClassVar
+
+from vclone_core.models import FieldProblem
+
+
+class VcloneError(Exception):
+    """Something went wrong."""
+
+    code: ClassVar[str] = "error"
+    status: ClassVar[int] = 500
+    exit_code: ClassVar[int] = 1
+    hint: ClassVar[str] = ""
+
+    def __init__(self, *, hint: str | None = None, **facts: Any) -> None:
+        self.facts = facts
+        self._hint = hint
+        super().__init__(self.sentence)
+
+    @property
+    def sentence(self) -> str:
+        """What happened, as one sentence."""
+        text = (type(self).__doc__ or "").strip().splitlines()[0]
+        return text.format_map(_Facts(self.facts))
+
+    @property
+    def advice(self) -> str:
+        """What to do next; empty where there is nothing to say."""
+        return (self._hint if self._hint is not None else self.hint).format_map(_Facts(self.facts))
+
+
+class _Facts(dict[str, Any]):
+    def __missing__(self, key: str) -> str:
+        return "?"
+
+
+class Invalid(VcloneError):
+    """The request can't be used: {what}."""
+
+    code, status, exit_code = "invalid", 400, 2
+
+
+class InvalidFields(Invalid):
+    """{count} field(s) can't be used."""
+
+    code = "invalid_fields"
+    hint = "Correct the fields named below and send the request again."
+
+    def __init__(self, problems: tuple[FieldProblem, ...]) -> None:
+        self.problems = problems
+        super().__init__(count=len(problems))
+
+
+class BadId(Invalid):
+    """This is not the id of a {kind}."""
+
+    code = "bad_id"
+
+
+class BadHost(Invalid):
+    """The Host of this request is missing, malformed, or given twice."""
+
+    code = "bad_host"
+    hint = "Send exactly one well-formed Host."
+
+
+class BadTarget(Invalid):
+    """The path of this request is malformed."""
+
+    code = "bad_target"
+
+
+class BadSettings(Invalid):
+    """The settings can't be used: {problems}"""
+
+    code = "bad_settings"
+    hint = "`vclone doctor` checks the settings."
+
+
+class Unauthorised(VcloneError):
+    """Nobody is signed in."""
+
+    code, status, exit_code = "unauthorised", 401, 4
+    hint = "Sign in with `vclone login`, or send `Authorization: Bearer TOKEN`."
+
+
+class NotFound(VcloneError):
+    """There is no such {what}."""
+
+    code, status, exit_code = "not_found", 404, 3
+
+
+class NoSuchSite(NotFound):
+    """Nothing is deployed at this host."""
+
+    code = "no_such_site"
+    hint = "Check the address, or deploy to it."
+
+
+class NoSuchFile(NotFound):
+    """This deployment has no such page."""
+
+    code = "no_such_file"
+
+
+class Forbidden(VcloneError):
+    """This is not allowed: {what}."""
+
+    code, status, exit_code = "forbidden", 403, 4
+
+
+class Conflict(VcloneError):
+    """This can't be done now: {what}."""
+
+    code, status, exit_code = "conflict", 409, 5
+
+
+class NameTaken(Conflict):
+    """The name {name} is taken."""
+
+    code = "name_taken"
+    hint = "Choose another name."
+
+
+class WrongState(Conflict):
+    """The deployment is {state}; this needs it to be {needed}."""
+
+    code = "wrong_state"
+
+
+class StaleAttempt(Conflict):
+    """Another worker took this build over."""
+
+    code = "stale_attempt"
+
+
+class PortTaken(Conflict):
+    """Port {port} is taken by another program."""
+
+    code = "port_taken"
+    hint = "Stop that program, or choose another port with {option}."
+
+
+class Limited(VcloneError):
+    """A limit was reached: {what}."""
+
+    code, status, exit_code = "limited", 429, 6
+
+
+class TooLarge(Limited):
+    """{what} is larger than the limit of {limit}."""
+
+    code, status = "too_large", 413
+
+
+class Unavailable(VcloneError):
+    """{what} does not answer."""
+
+    code, status, exit_code = "unavailable", 503, 7
+    hint = "Try again shortly; `vclone doctor` shows which part is down."
+
+
+class StoreUnavailable(Unavailable):
+    """The object store does not answer: {why}."""
+
+    code = "store_unavailable"
+
+
+class StepFailed(VcloneError):
+    """The build failed: {what}."""
+
+    code, status, exit_code = "step_failed", 422, 20
+
+
+class CloneFailed(StepFailed):
+    """The source could not be fetched: {what}."""
+
+    code, exit_code = "clone_failed", 21
+    hint = "Check the address, the branch, and that this platform may read the repository."
+
+
+class EmptySource(StepFailed):
+    """The source has no files."""
+
+    code, exit_code = "empty_source", 22
+    hint = "Deploy a folder that holds at least one file, or push a commit with files."
+
+
+class DetectFailed(StepFailed):
+    """The project's configuration can't be used: {what}."""
+
+    code, exit_code = "detect_failed", 25
+
+
+class InstallFailed(StepFailed):
+    """The install command `{command}` ended with {outcome}."""
+
+    code, exit_code = "install_failed", 30
+    hint = "Run the same command locally; the log above has its output."
+
+
+class BuildFailed(StepFailed):
+    """The build command `{command}` ended with {outcome}."""
+
+    code, exit_code = "build_failed", 40
+    hint = "Run the same command locally; the log above has its output."
+
+
+class MissingScript(StepFailed):
+    """package.json has no script "{script}"."""
+
+    code, exit_code = "missing_script", 41
+    hint = 'Add "{script}" to "scripts" in package.json, or set the build command in the project settings.'
+
+
+class BuildTimeout(StepFailed):
+    """The build took longer than {limit_s} seconds and was ended."""
+
+    code, exit_code = "build_timeout", 42
+    hint = "Make the build faster, or raise the project's time limit."
+
+
+class OutOfMemory(StepFailed):
+    """The command `{command}` ran out of memory."""
+
+    code, exit_code = "out_of_memory", 43
+    hint = "Use less memory, or raise the memory limit of builds."
+
+
+class OutputMissing(StepFailed):
+    """The build made no output folder `{expected}`."""
+
+    code, exit_code = "output_missing", 45
+    hint = "Set the output directory in the project settings. Folders that exist: {present}."
+
+
+class OutputRefused(StepFailed):
+    """The output can't be deployed: {what}."""
+
+    code, exit_code = "output_refused", 46
+
+
+class UploadFailed(StepFailed):
+    """The output could not be stored: {what}."""
+
+    code, exit_code = "upload_failed", 60
+
+
+class PublishFailed(StepFailed):
+    """The deployment could not be published: {what}."""
+
+    code, exit_code = "publish_failed", 70
+
+
+class AttemptsExhausted(StepFailed):
+    """The build was started {attempts} times and its worker was lost each time."""
+
+    code, exit_code = "attempts_exhausted", 80
+    hint = "The build may crash its worker: look at its log and at the memory of the machine, then redeploy."
+
+
+def every_error(root: type[VcloneError] = VcloneError) -> Iterator[type[VcloneError]]:
+    """Yield `root` and every error below it, parents first."""
+    yield root
+    for child in root.__subclasses__():
+        yield from every_error(child)
+
+
+def render_problem(error: VcloneError, request_id: str) -> dict[str, Any]:
+    """Return the error as a problem document (RFC 9457)."""
+    problem: dict[str, Any] = {
+        "type": f"https://vclone.dev/errors/{error.code}",
+        "title": error.sentence,
+        "status": error.status,
+        "code": error.code,
+        "request_id": request_id,
+    }
+    if error.advice:
+        problem["hint"] = error.advice
+    if isinstance(error, InvalidFields):
+        problem["problems"] = [{"field": p.field, "message": p.message} for p in error.problems]
+    return problem
+
+
+def render_html(error: VcloneError, request_id: str) -> str:
+    """Return the error as a page of its own: constant but for the error's facts and the id, both escaped."""
+    return (
+        '<!doctype html><html lang="en"><meta charset="utf-8">'
+        '<meta name="viewport" content="width=device-width,initial-scale=1">'
+        f"<title>{error.status}</title>"
+        "<style>body{font:16px/1.5 system-ui,sans-serif;max-width:34rem;margin:20vh auto;padding:0 1rem;color:#111}"
+        "code{color:#666;font-size:.8rem}@media(prefers-color-scheme:dark){body{background:#000;color:#eee}}</style>"
+        f"<h1>{error.status}</h1><p>{html.escape(error.sentence)}</p><p>{html.escape(error.advice)}</p>"
+        f"<p><code>{error.code} {html.escape(request_id)}</code></p></html>\n"
+    )
+
+
+def render_log_line(error: VcloneError) -> str:
+    """Return the error as the last words of a build log."""
+    return f"Error: {error.sentence}" + (f" {error.advice}" if error.advice else "") + f" [{error.code}]"
+
+
+def render_cli(error: VcloneError) -> str:
+    """Return the error as a shell user reads it on stderr; the exit code is `error.exit_code`."""
+    lines = [f"error: {error.sentence}"]
+    if isinstance(error, InvalidFields):
+        lines += [f"  {p.field}: {p.message}" for p in error.problems]
+    if error.advice:
+        lines.append(f"  → {error.advice}")
+    return "\n".join(lines)

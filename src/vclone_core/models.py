@@ -1,0 +1,283 @@
+"""The product's nouns as frozen values. Words and meanings: docs/glossary.md."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import StrEnum
+from typing import Any, Literal
+
+
+class State(StrEnum):
+    """Where a deployment stands. Transitions are the table in `rules/lifecycle.py`."""
+
+    QUEUED = "queued"
+    BUILDING = "building"
+    READY = "ready"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+    SKIPPED = "skipped"
+
+
+class Step(StrEnum):
+    """The steps of a build, in their order."""
+
+    CLONE = "clone"
+    DETECT = "detect"
+    INSTALL = "install"
+    BUILD = "build"
+    COLLECT = "collect"
+    OPTIMISE = "optimise"
+    UPLOAD = "upload"
+    PUBLISH = "publish"
+
+
+class Target(StrEnum):
+    """Which environment a deployment is made for."""
+
+    PRODUCTION = "production"
+    PREVIEW = "preview"
+
+
+class AliasKind(StrEnum):
+    """Why a host points at a deployment."""
+
+    PRODUCTION = "production"
+    DEPLOYMENT = "deployment"
+    BRANCH = "branch"
+    CUSTOM = "custom"
+
+
+@dataclass(frozen=True, slots=True)
+class FieldProblem:
+    """One thing wrong with one field of what a user sent. `field` is a dotted path, `files.3.sha256`."""
+
+    field: str
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class Team:
+    id: str
+    slug: str
+    name: str
+    is_personal: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Actor:
+    """Who asks: a user within one team, with a role (`owner`, `admin`, `developer`, `viewer`)."""
+
+    user_id: str
+    team_id: str
+    role: str
+
+
+@dataclass(frozen=True, slots=True)
+class ProjectSettings:
+    """What a project says about its builds. None means: as detected."""
+
+    framework: str | None = None
+    root_directory: str = ""
+    install_command: str | None = None
+    build_command: str | None = None
+    output_directory: str | None = None
+    node_version: str | None = None
+    production_branch: str = "main"
+
+
+@dataclass(frozen=True, slots=True)
+class Project:
+    id: str
+    team_id: str
+    name: str
+    git_url: str | None
+    settings: ProjectSettings
+    is_publishing_paused: bool
+    created_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class SourceFile:
+    """One file of an upload. `path` is relative, with `/`."""
+
+    path: str
+    sha256: str
+    size: int
+    is_executable: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """Where a deployment's files come from.
+
+    `git`: url, ref (branch, tag or None for the remote's default) and sha (40 hex, or None: the tip of ref).
+    `upload` and `prebuilt`: the file list lies in the object store under `source_key`.
+    """
+
+    kind: Literal["git", "upload", "prebuilt"]
+    url: str | None = None
+    ref: str | None = None
+    sha: str | None = None
+    message: str | None = None
+    author: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """Why a deployment failed: an error's code, sentence and advice, and the step it happened in."""
+
+    code: str
+    sentence: str
+    advice: str
+    step: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Deployment:
+    id: str
+    project_id: str
+    target: Target
+    state: State
+    source: Source
+    sequence: int
+    attempt: int
+    failure: Failure | None
+    framework: str | None
+    file_count: int | None
+    size_bytes: int | None
+    created_at: datetime
+    started_at: datetime | None
+    finished_at: datetime | None
+    step_seconds: Mapping[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """A worker's hold on one build. `attempt` is the fencing token of every later write."""
+
+    deployment: Deployment
+    project: Project
+    worker_id: str
+    attempt: int
+
+
+@dataclass(frozen=True, slots=True)
+class Alias:
+    host: str
+    project_id: str
+    deployment_id: str
+    kind: AliasKind
+    version: int
+
+
+@dataclass(frozen=True, slots=True)
+class Site:
+    """What an edge needs to answer a host. `version` grows with every alias change on the platform."""
+
+    host: str
+    project_id: str
+    deployment_id: str
+    manifest_key: str
+    kind: AliasKind
+    version: int
+    protection: str | None = None
+    redirect_to: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class AliasMove:
+    """One entry of the edges' event stream: from `version` on, `host` is `site`; None: it is gone."""
+
+    version: int
+    host: str
+    site: Site | None
+
+
+@dataclass(frozen=True, slots=True)
+class EdgeReceipt:
+    """What one edge said of a switch. `after_ms` None: it has not acknowledged within the time limit."""
+
+    edge_id: str
+    after_ms: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Variant:
+    """A precompressed copy of a file, itself a blob."""
+
+    sha256: str
+    size: int
+
+
+@dataclass(frozen=True, slots=True)
+class FileEntry:
+    """One servable file of a deployment. `variants` is keyed by content coding: `br`, `gzip`, `zstd`."""
+
+    sha256: str
+    size: int
+    type: str
+    immutable: bool = False
+    variants: Mapping[str, Variant] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """One entry of the routing table, as the Build Output API v3 names its fields.
+
+    https://vercel.com/docs/build-output-api/configuration#routes. A `handle` entry has only that field and starts a
+    phase: `filesystem`, `rewrite`, `miss`, `resource`, `hit`, `error`; entries before the first belong to phase null.
+    """
+
+    src: str | None = None
+    dest: str | None = None
+    headers: Mapping[str, str] = field(default_factory=dict)
+    status: int | None = None
+    methods: tuple[str, ...] = ()
+    has: tuple[Mapping[str, Any], ...] = ()
+    missing: tuple[Mapping[str, Any], ...] = ()
+    is_continue: bool = False
+    check: bool = False
+    case_sensitive: bool = False
+    handle: str | None = None
+    origin: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Manifest:
+    """Everything the edge knows of one deployment. Keys of `files` start with `/`, decoded, without dot segments."""
+
+    deployment_id: str
+    project_id: str
+    framework: str | None
+    files: Mapping[str, FileEntry]
+    routes: tuple[Route, ...]
+    functions: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    version: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class BuildLimits:
+    """What one build may use."""
+
+    wall_clock_s: float = 900.0
+    memory_bytes: int = 2 * 1024**3
+    processes: int = 512
+    cpus: float = 2.0
+    disk_bytes: int = 5 * 1024**3
+    log_bytes: int = 10 * 1024**2
+    output_files: int = 25_000
+    output_bytes: int = 1024**3
+    output_file_bytes: int = 100 * 1024**2
+
+
+@dataclass(frozen=True, slots=True)
+class LogLine:
+    """One stored line of a build log; numbers start at 1 and have no gaps within a deployment."""
+
+    number: int
+    step: str
+    stream: Literal["platform", "stdout", "stderr"]
+    text: str
+    at: datetime

@@ -1,0 +1,171 @@
+"""What a provider plugin must offer, as Protocols. Each has one contract suite under tests/contracts/."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from vclone_core.models import BuildLimits
+
+
+@dataclass(frozen=True, slots=True)
+class ObjectInfo:
+    """One stored object. `etag` is the store's own, quoted as in HTTP; `modified_s` is Unix seconds."""
+
+    key: str
+    size: int
+    etag: str
+    modified_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """Bytes `start` to `end`, both included, `0 <= start <= end < size`."""
+
+    start: int
+    end: int
+
+    @property
+    def size(self) -> int:
+        return self.end - self.start + 1
+
+
+@dataclass(frozen=True, slots=True)
+class ObjectBody:
+    """An opened object: `info` of the whole of it, and `chunks` of the asked span (64 KiB each at most).
+
+    `chunks` ends after exactly the span's bytes, or raises `StoreUnavailable`: short reads never end it quietly.
+    `path` is set by stores whose objects are local files, for servers that can send a whole file by themselves.
+    """
+
+    info: ObjectInfo
+    size: int
+    chunks: AsyncIterator[bytes]
+    path: Path | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class StoreConfig:
+    """How to reach an object store: the parsed `VCLONE_STORE` and its credentials.
+
+    `url` examples: `file:///var/lib/vclone/objects`, `s3://bucket?endpoint=http://127.0.0.1:9100&region=us-east-1`.
+    """
+
+    url: str
+    access_key: str | None = None
+    secret_key: str | None = None
+
+
+class ObjectStore(Protocol):
+    """Bytes under keys. Keys are `/`-separated ASCII segments of `[A-Za-z0-9._-]`, never `.` or `..`, ≤ 512 bytes.
+
+    Every method raises `StoreUnavailable` when the store can't be reached or fails, never a driver's exception.
+    """
+
+    async def start(self) -> None:
+        """Connect, and make the folder or bucket where it is missing. Called once before any other method."""
+
+    async def close(self) -> None:
+        """Give every connection back. Called once, also after a failed start."""
+
+    async def put(
+        self,
+        key: str,
+        body: bytes | Path | AsyncIterator[bytes],
+        *,
+        size: int,
+        sha256: str | None = None,
+        content_type: str = "application/octet-stream",
+        overwrite: bool = False,
+    ) -> bool:
+        """Store `body` whole or not at all; say whether it was written (False: the key exists and stays as it is).
+
+        `size` and, when given, `sha256` (hex) are checked before the object becomes visible: a mismatch raises
+        `Invalid` and stores nothing. With `overwrite` an existing object is replaced at once.
+        """
+
+    async def head(self, key: str) -> ObjectInfo | None:
+        """Say what is stored under `key`; None when nothing is."""
+
+    def open(self, key: str, span: Span | None = None) -> AbstractAsyncContextManager[ObjectBody]:
+        """Open an object, whole or a span of it; raises `NotFound` when nothing is stored under `key`.
+
+        Leaving the context early stops reading upstream at once.
+        """
+
+    def list(self, prefix: str) -> AsyncIterator[ObjectInfo]:
+        """Yield every object whose key starts with `prefix`, in key order."""
+
+    async def delete(self, keys: Sequence[str]) -> None:
+        """Remove objects; missing ones are no error."""
+
+    def presign(self, key: str, *, expires_s: int) -> str | None:
+        """Return a URL that a plain HTTP GET can read the object from, or None where the store has no such thing.
+
+        Does no I/O.
+        """
+
+
+ObjectStoreFactory = Callable[[StoreConfig], ObjectStore]
+
+
+@dataclass(frozen=True, slots=True)
+class ExitStatus:
+    """How a command ended. `reason` is one of `exit`, `signal`, `timeout`, `memory`, `killed`, `disk`."""
+
+    code: int
+    reason: str = "exit"
+
+    @property
+    def is_ok(self) -> bool:
+        return self.code == 0 and self.reason == "exit"
+
+
+OnOutput = Callable[[str, bytes], Awaitable[None]]
+"""Receives (`stdout` or `stderr`, some bytes) as they come; awaiting it is the back-pressure."""
+
+
+class BuildSession(Protocol):
+    """One build's place to run commands in. Everything it started is gone when its context ends."""
+
+    async def run(
+        self,
+        argv: Sequence[str],
+        *,
+        cwd: Path,
+        env: Mapping[str, str],
+        timeout_s: float,
+        on_output: OnOutput,
+    ) -> ExitStatus:
+        """Run one command to its end. `cwd` lies inside the workspace; `env` is the whole environment.
+
+        Cancelling the call ends the process tree before it returns.
+        """
+
+
+class BuildRunner(Protocol):
+    """Makes places to run a build's commands in."""
+
+    name: str
+    is_isolating: bool
+
+    async def check(self) -> str | None:
+        """Say why builds can't run here, for the operator; None when they can."""
+
+    def session(
+        self, build_id: str, workspace: Path, limits: BuildLimits
+    ) -> AbstractAsyncContextManager[BuildSession]:
+        """Open a place whose only writable, shared folder is `workspace`."""
+
+
+@dataclass(frozen=True, slots=True)
+class RunnerConfig:
+    """How builds are to be run: `options` are the operator's settings for this runner."""
+
+    options: Mapping[str, str]
+
+
+BuildRunnerFactory = Callable[[RunnerConfig], BuildRunner]

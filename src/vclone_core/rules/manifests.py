@@ -1,0 +1,99 @@
+"""The manifest as bytes and back: one immutable JSON document per deployment (docs/architecture.md §5)."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any, Final
+
+from vclone_core.errors import Invalid
+from vclone_core.models import FileEntry, Manifest, Route, Variant
+
+VERSION: Final = 1
+# Names of `Route` whose spelling in the Build Output API v3 differs from ours.
+_ROUTE_NAMES: Final = {"is_continue": "continue", "case_sensitive": "caseSensitive"}
+_ROUTE_FIELDS: Final = tuple(
+    (name, _ROUTE_NAMES.get(name, name))
+    for name in (
+        "handle", "src", "dest", "headers", "status", "methods", "has", "missing",
+        "is_continue", "check", "case_sensitive", "origin",
+    )
+)  # fmt: skip
+
+
+def encode_route(route: Route) -> dict[str, Any]:
+    """Return a route as the Build Output API v3 spells it, without the fields that say nothing.
+
+    `origin` is ours: where in the user's files the rule stands (`vercel.json redirects[3]`).
+    """
+    encoded: dict[str, Any] = {}
+    for ours, theirs in _ROUTE_FIELDS:
+        value = getattr(route, ours)
+        if value not in (None, False, (), {}):
+            encoded[theirs] = list(value) if isinstance(value, tuple) else value
+    return encoded
+
+
+def decode_route(raw: Mapping[str, Any]) -> Route:
+    """Return the route that `encode_route` wrote. Unknown fields are ignored."""
+    values = {ours: raw[theirs] for ours, theirs in _ROUTE_FIELDS if theirs in raw}
+    for name in ("methods", "has", "missing"):
+        if name in values:
+            values[name] = tuple(values[name])
+    return Route(**values)
+
+
+def encode_manifest(manifest: Manifest) -> bytes:
+    """Return the manifest's JSON: the same manifest always gives the same bytes."""
+    files = {
+        path: {
+            "sha256": entry.sha256,
+            "size": entry.size,
+            "type": entry.type,
+            **({"immutable": True} if entry.immutable else {}),
+            **(
+                {"variants": {coding: {"sha256": v.sha256, "size": v.size} for coding, v in entry.variants.items()}}
+                if entry.variants
+                else {}
+            ),
+        }
+        for path, entry in manifest.files.items()
+    }
+    document = {
+        "version": VERSION,
+        "deployment": manifest.deployment_id,
+        "project": manifest.project_id,
+        "framework": manifest.framework,
+        "files": files,
+        "routes": [encode_route(route) for route in manifest.routes],
+        "functions": dict(manifest.functions),
+    }
+    return json.dumps(document, ensure_ascii=False, separators=(",", ":"), sort_keys=True).encode()
+
+
+def decode_manifest(data: bytes) -> Manifest:
+    """Return the manifest in `data`; raise `Invalid` when it isn't one, or is of a newer version."""
+    try:
+        raw = json.loads(data)
+        if raw["version"] != VERSION:
+            raise Invalid(what=f"this manifest has version {raw['version']}, this program reads {VERSION}")
+        files = {
+            path: FileEntry(
+                sha256=entry["sha256"],
+                size=entry["size"],
+                type=entry["type"],
+                immutable=entry.get("immutable", False),
+                variants={c: Variant(v["sha256"], v["size"]) for c, v in entry.get("variants", {}).items()},
+            )
+            for path, entry in raw["files"].items()
+        }
+        return Manifest(
+            deployment_id=raw["deployment"],
+            project_id=raw["project"],
+            framework=raw["framework"],
+            files=files,
+            routes=tuple(decode_route(route) for route in raw["routes"]),
+            functions=raw["functions"],
+        )
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise Invalid(what=f"this is no manifest ({type(error).__name__}: {error})") from error

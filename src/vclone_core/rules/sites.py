@@ -1,0 +1,52 @@
+"""The site and the alias move as JSON values: what the API tells the edges."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict
+from typing import Any
+
+from vclone_core.errors import Invalid
+from vclone_core.models import AliasKind, AliasMove, Site
+
+
+def encode_site(site: Site) -> dict[str, Any]:
+    """Return the site as a JSON object with the field names of `Site`."""
+    return {**asdict(site), "kind": site.kind.value}
+
+
+def decode_site(raw: Mapping[str, Any]) -> Site:
+    """Return the site in `raw`; raise `Invalid` when a field is missing or of a wrong type."""
+    try:
+        site = Site(
+            host=raw["host"],
+            project_id=raw["project_id"],
+            deployment_id=raw["deployment_id"],
+            manifest_key=raw["manifest_key"],
+            kind=AliasKind(raw["kind"]),
+            version=raw["version"],
+            protection=raw.get("protection"),
+            redirect_to=raw.get("redirect_to"),
+        )
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise Invalid(what=f"this is no site ({error})") from error
+    texts = (site.host, site.project_id, site.deployment_id, site.manifest_key)
+    if not all(isinstance(text, str) and text for text in texts) or type(site.version) is not int:
+        raise Invalid(what="this is no site (a field has a wrong type)")
+    return site
+
+
+def encode_move(move: AliasMove) -> dict[str, Any]:
+    """Return the move as a JSON object: `version`, `host`, and `site` (null: the host is gone)."""
+    return {"version": move.version, "host": move.host, "site": None if move.site is None else encode_site(move.site)}
+
+
+def decode_move(raw: Mapping[str, Any]) -> AliasMove:
+    """Return the move in `raw`; raise `Invalid` when it isn't one."""
+    try:
+        version, host, site = raw["version"], raw["host"], raw["site"]
+    except (KeyError, TypeError) as error:
+        raise Invalid(what=f"this is no alias move ({error})") from error
+    if type(version) is not int or not isinstance(host, str):
+        raise Invalid(what="this is no alias move (a field has a wrong type)")
+    return AliasMove(version=version, host=host, site=None if site is None else decode_site(site))

@@ -1,0 +1,113 @@
+"""One frozen `Settings`, read from `VCLONE_*` once per process; the only reader of the environment.
+
+Start-up settings only: what a project says about itself is a row in `projects`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from pydantic import Field, SecretStr, ValidationError
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+
+from vclone_core.errors import BadSettings
+
+PREFIX = "VCLONE_"
+
+
+class Settings(BaseSettings):
+    """Everything a process is told at its start. Each field is `VCLONE_` + its name in capitals.
+
+    A secret may also come from a file: `VCLONE_<NAME>_FILE` names it.
+    """
+
+    model_config = SettingsConfigDict(env_prefix=PREFIX, frozen=True, extra="ignore", hide_input_in_errors=True)
+
+    data_dir: Path = Field(Path(".vclone"), description="Folder for everything this machine keeps.")
+    base_domain: str = Field("localhost", description="Deployments get host names below this domain.")
+    database_url: SecretStr = Field(SecretStr(""), description="PostgreSQL, `postgresql://…` (api, worker).")
+    redis_url: SecretStr = Field(SecretStr(""), description="Redis or Valkey, `redis://…` or `unix://…` (api, worker).")
+    store: str = Field("", description="Object store URL, `file:///…` or `s3://bucket?endpoint=…&region=…`.")
+    store_access_key: SecretStr = Field(SecretStr(""), description="Access key of the object store.")
+    store_secret_key: SecretStr = Field(SecretStr(""), description="Secret key of the object store.")
+    secret_key: SecretStr = Field(SecretStr(""), description="Signs sessions and sign-in links; at least 32 characters.")
+    edge_token: SecretStr = Field(SecretStr(""), description="Shared by API and edges; opens `/internal`.")
+
+    edge_host: str = Field("127.0.0.1", description="Address the edge listens on.")
+    edge_port: int = Field(8080, ge=1, le=65535, description="Port the edge listens on.")
+    edge_public_port: int | None = Field(None, ge=1, le=65535, description="Port in URLs when a proxy changes it.")
+    edge_workers: int = Field(1, ge=1, le=64, description="Edge worker processes.")
+    edge_server: str = Field("granian", pattern="^(granian|hypercorn)$", description="Edge engine.")
+    edge_domain_ttl_s: float = Field(300.0, gt=0, description="How long an edge trusts a resolved host without news.")
+    edge_negative_ttl_s: float = Field(5.0, gt=0, le=10, description="How long an edge remembers an unknown host.")
+    edge_stale_s: float = Field(86_400.0, ge=86_400, description="How long a site is served when the API is silent.")
+    edge_hot_bytes: int = Field(64 * 1024**2, ge=0, description="Memory for hot blobs, per edge worker.")
+    edge_disk_bytes: int = Field(512 * 1024**2, ge=0, description="Disk for manifests and hot blobs, per edge.")
+
+    api_host: str = Field("127.0.0.1", description="Address the API and dashboard listen on.")
+    api_port: int = Field(9000, ge=1, le=65535, description="Port the API and dashboard listen on.")
+    api_url: str = Field("http://127.0.0.1:9000", description="Where edges, functions and the CLI reach the API.")
+
+    runner: str = Field("process", description="Build runner plugin.")
+    worker_slots: int = Field(2, ge=1, le=64, description="Builds at once per worker.")
+    project_slots: int = Field(1, ge=1, le=64, description="Builds at once per project.")
+    build_timeout_s: float = Field(900.0, ge=10, le=2700, description="Wall clock limit of one build.")
+    lease_s: float = Field(45.0, ge=2, description="A build whose worker is silent this long is given to another.")
+    heartbeat_s: float = Field(10.0, gt=0, description="How often a worker renews its lease.")
+    max_attempts: int = Field(3, ge=1, le=10, description="Starts of one build before it counts as failed.")
+    git_allow_insecure: bool = Field(False, description="Also clone from http:// and loopback addresses.")
+
+    plugins: str | None = Field(None, description="Only these plugins, comma-separated; empty: none; unset: all.")
+    plugins_dir: Path | None = Field(None, description="Folder of drop-in plugins and framework files.")
+    log_format: str = Field("console", pattern="^(console|json)$", description="How log lines look.")
+    log_level: str = Field("info", pattern="^(debug|info|warning|error)$", description="Least serious line logged.")
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        # The environment is handed in by `load_settings`, so that a test or an embedder can pass its own.
+        return (init_settings,)
+
+    @property
+    def public_port(self) -> int:
+        """The port that belongs in a deployment's URL."""
+        return self.edge_public_port or self.edge_port
+
+    def site_url(self, host: str) -> str:
+        """Return the URL a visitor types for `host`."""
+        return f"http://{host}" + ("" if self.public_port == 80 else f":{self.public_port}")
+
+
+def load_settings(environ: Mapping[str, str], **overrides: Any) -> Settings:
+    """Return the settings found in `environ`; `overrides` win. Raises `BadSettings` with every problem at once."""
+    values: dict[str, Any] = {}
+    problems: list[str] = []
+    known = {f"{PREFIX}{name.upper()}": name for name in Settings.model_fields}
+    for variable, text in environ.items():
+        if variable in known:
+            values[known[variable]] = text
+        elif variable.endswith("_FILE") and (name := known.get(variable.removesuffix("_FILE"))):
+            try:
+                values[name] = Path(text).read_text(encoding="utf-8").strip()
+            except OSError as error:
+                problems.append(f"{variable}: {text} can't be read ({error.strerror}).")
+    try:
+        settings = Settings(**{**values, **overrides})
+    except ValidationError as error:
+        for item in error.errors(include_url=False, include_input=False):
+            name = ".".join(str(part) for part in item["loc"])
+            problems.append(f"{PREFIX}{name.upper()}: {item['msg']}.")
+    if problems:
+        raise BadSettings(problems=" ".join(problems))
+    return settings
+
+
+

@@ -1,0 +1,59 @@
+"""Fixtures of the whole suite: real PostgreSQL and Valkey, one database per test."""
+
+from __future__ import annotations
+
+import os
+import secrets
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+
+import asyncpg
+import pytest
+
+MIGRATIONS = Path(__file__).parent.parent / "src/vclone_core/stores/sql/migrations"
+
+
+@pytest.fixture(scope="session")
+def postgres_url() -> Iterator[str]:
+    """A server of the session's own, or the one named by VCLONE_TEST_DATABASE_URL."""
+    if url := os.environ.get("VCLONE_TEST_DATABASE_URL"):
+        yield url
+        return
+    pytest.skip("no PostgreSQL: set VCLONE_TEST_DATABASE_URL")
+
+
+@pytest.fixture(scope="session")
+def redis_url() -> Iterator[str]:
+    """A Valkey of the session's own, or the one named by VCLONE_TEST_REDIS_URL."""
+    if url := os.environ.get("VCLONE_TEST_REDIS_URL"):
+        yield url
+        return
+    pytest.skip("no Valkey: set VCLONE_TEST_REDIS_URL")
+
+
+@pytest.fixture(scope="session")
+async def template_database(postgres_url: str) -> AsyncIterator[str]:
+    """A migrated database that tests are copied from."""
+    name = f"vclone_template_{secrets.token_hex(4)}"
+    admin = await asyncpg.connect(postgres_url)
+    await admin.execute(f"create database {name}")
+    base, _, _ = postgres_url.rpartition("/")
+    connection = await asyncpg.connect(f"{base}/{name}")
+    for path in sorted(MIGRATIONS.glob("*.sql")):
+        await connection.execute(path.read_text(encoding="utf-8"))
+    await connection.close()
+    yield name
+    await admin.execute(f"drop database {name} with (force)")
+    await admin.close()
+
+
+@pytest.fixture
+async def database_url(postgres_url: str, template_database: str) -> AsyncIterator[str]:
+    """A fresh, migrated database for one test."""
+    name = f"vclone_test_{secrets.token_hex(6)}"
+    admin = await asyncpg.connect(postgres_url)
+    await admin.execute(f"create database {name} template {template_database} strategy file_copy")
+    base, _, _ = postgres_url.rpartition("/")
+    yield f"{base}/{name}"
+    await admin.execute(f"drop database {name} with (force)")
+    await admin.close()
