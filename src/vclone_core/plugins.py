@@ -62,7 +62,8 @@ class Plugins:
     def providers(self, kind: str) -> Mapping[str, Any]:
         """Return every factory that plugins registered for `kind` (`object_stores`, `build_runners` …), by name.
 
-        A plugin whose registration raises is logged and left out; a name offered twice keeps the first plugin's.
+        A plugin whose registration raises is logged and left out. Of a name offered twice, the plugin that was loaded
+        last keeps it, as everywhere in pluggy: a drop-in replaces an installed one.
         """
         if kind not in self._providers:
             found: dict[str, Any] = {}
@@ -178,9 +179,10 @@ def _register(manager: pluggy.PluginManager, module: ModuleType, name: str) -> t
                 raise TypeError(f"there is no hook {caller.name}")
             wants_async = inspect.iscoroutinefunction(caller.spec.function)
             for implementation in caller.get_hookimpls():
-                if implementation.plugin is module and inspect.iscoroutinefunction(
-                    implementation.function
-                ) != wants_async:
+                if (
+                    implementation.plugin is module
+                    and inspect.iscoroutinefunction(implementation.function) != wants_async
+                ):
                     raise TypeError(f"{caller.name} must be {'an async' if wants_async else 'a plain'} function")
         return tuple(sorted(caller.name for caller in callers))
     except Exception:

@@ -155,9 +155,7 @@ class BuildRunner(Protocol):
     async def check(self) -> str | None:
         """Say why builds can't run here, for the operator; None when they can."""
 
-    def session(
-        self, build_id: str, workspace: Path, limits: BuildLimits
-    ) -> AbstractAsyncContextManager[BuildSession]:
+    def session(self, build_id: str, workspace: Path, limits: BuildLimits) -> AbstractAsyncContextManager[BuildSession]:
         """Open a place whose only writable, shared folder is `workspace`."""
 
 
