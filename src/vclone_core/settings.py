@@ -33,7 +33,7 @@ class Settings(BaseSettings):
     store_access_key: SecretStr = Field(SecretStr(""), description="Access key of the object store.")
     store_secret_key: SecretStr = Field(SecretStr(""), description="Secret key of the object store.")
     secret_key: SecretStr = Field(
-        SecretStr(""), description="Signs sessions and sign-in links; at least 32 characters."
+        SecretStr(""), description="Signs what browsers carry; at least 32 characters."
     )
     edge_token: SecretStr = Field(SecretStr(""), description="Shared by API and edges; opens `/internal`.")
 
