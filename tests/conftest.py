@@ -4,31 +4,52 @@ from __future__ import annotations
 
 import os
 import secrets
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import asyncpg
 import pytest
 
+from vclone_core.embedded.children import Service
+from vclone_core.embedded.postgres import start_postgres
+from vclone_core.embedded.rundirs import make_run_dir, remove_run_dir
+from vclone_core.embedded.valkey import start_valkey
+
 MIGRATIONS = Path(__file__).parent.parent / "src/vclone_core/stores/sql/migrations"
 
 
 @pytest.fixture(scope="session")
-def postgres_url() -> Iterator[str]:
+def postgres_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """A server of the session's own, or the one named by VCLONE_TEST_DATABASE_URL."""
     if url := os.environ.get("VCLONE_TEST_DATABASE_URL"):
         yield url
         return
-    pytest.skip("no PostgreSQL: set VCLONE_TEST_DATABASE_URL")
+    data_dir = tmp_path_factory.mktemp("postgres") / "data"
+    with started(start_postgres, data_dir) as service:
+        yield service.url
 
 
 @pytest.fixture(scope="session")
-def redis_url() -> Iterator[str]:
+def redis_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """A Valkey of the session's own, or the one named by VCLONE_TEST_REDIS_URL."""
     if url := os.environ.get("VCLONE_TEST_REDIS_URL"):
         yield url
         return
-    pytest.skip("no Valkey: set VCLONE_TEST_REDIS_URL")
+    with started(start_valkey, tmp_path_factory.mktemp("valkey")) as service:
+        yield service.url
+
+
+@contextmanager
+def started(start: Callable[..., Service], data_dir: Path) -> Iterator[Service]:
+    """Run a server for tests: nothing it keeps survives them, so nothing is forced to disk."""
+    run_dir = make_run_dir(os.environ)
+    service = start(data_dir, run_dir, is_durable=False)
+    try:
+        yield service
+    finally:
+        service.stop()
+        remove_run_dir(run_dir)
 
 
 @pytest.fixture(scope="session")

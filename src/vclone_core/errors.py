@@ -185,6 +185,19 @@ class StoreUnavailable(Unavailable):
     code = "store_unavailable"
 
 
+class ServiceFailed(Unavailable):
+    """{what} did not start: {why}."""
+
+    code = "service_failed"
+    hint = "`vclone doctor` checks what this machine needs."
+
+
+class NoProgram(Unavailable):
+    """{program} {version} is not installed."""
+
+    code = "no_program"
+
+
 class StepFailed(VcloneError):
     """The build failed: {what}."""
 

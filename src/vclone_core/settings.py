@@ -61,6 +61,9 @@ class Settings(BaseSettings):
     max_attempts: int = Field(3, ge=1, le=10, description="Starts of one build before it counts as failed.")
     git_allow_insecure: bool = Field(False, description="Also clone from http:// and loopback addresses.")
 
+    postgres_bin: Path | None = Field(None, description="Folder of the PostgreSQL programs that `up` runs.")
+    valkey_bin: Path | None = Field(None, description="The valkey-server that `up` runs.")
+
     plugins: str | None = Field(None, description="Only these plugins, comma-separated; empty: none; unset: all.")
     plugins_dir: Path | None = Field(None, description="Folder of drop-in plugins and framework files.")
     log_format: str = Field("console", pattern="^(console|json)$", description="How log lines look.")
