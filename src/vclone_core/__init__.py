@@ -17,6 +17,7 @@ from vclone_core.protocols import (
     Span,
     StoreConfig,
 )
+from vclone_core.rules.objectkeys import check_object_key, check_object_prefix
 
 __all__ = [
     "BuildRunner",
@@ -31,6 +32,8 @@ __all__ = [
     "RunnerConfig",
     "Span",
     "StoreConfig",
+    "check_object_key",
+    "check_object_prefix",
     "errors",
     "get_log",
     "hookimpl",

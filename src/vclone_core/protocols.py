@@ -62,7 +62,9 @@ class StoreConfig:
 class ObjectStore(Protocol):
     """Bytes under keys. Keys are `/`-separated ASCII segments of `[A-Za-z0-9._-]`, never `.` or `..`, ≤ 512 bytes.
 
-    Every method raises `StoreUnavailable` when the store can't be reached or fails, never a driver's exception.
+    `check_object_key` says whether a text is one; another raises `Invalid`. No key may be a folder of another (`a`
+    beside `a/b`): some stores refuse that. Every method raises `StoreUnavailable` when the store can't be reached or
+    fails, never a driver's exception; what a caller's own iterator or file raises stays as it is.
     """
 
     async def start(self) -> None:
@@ -84,7 +86,8 @@ class ObjectStore(Protocol):
         """Store `body` whole or not at all; say whether it was written (False: the key exists and stays as it is).
 
         `size` and, when given, `sha256` (hex) are checked before the object becomes visible: a mismatch raises
-        `Invalid` and stores nothing. With `overwrite` an existing object is replaced at once.
+        `Invalid` and stores nothing. With `overwrite` an existing object is replaced at once. Where the answer is
+        False, `body` may be unread. Puts wait for a disk or a network: keep 8 to 16 in flight.
         """
 
     async def head(self, key: str) -> ObjectInfo | None:
@@ -92,6 +95,8 @@ class ObjectStore(Protocol):
 
     def open(self, key: str, span: Span | None = None) -> AbstractAsyncContextManager[ObjectBody]:
         """Open an object, whole or a span of it; raises `NotFound` when nothing is stored under `key`.
+
+        A span that does not lie within the object raises `Invalid`.
 
         Leaving the context early stops reading upstream at once.
         """
