@@ -1,23 +1,30 @@
-"""vclone's plugin API: what a plugin may import, and all that it may."""
+"""vclone's plugin API: what a plugin may import, and all that it may.
 
-from vclone_core import errors, models
-from vclone_core.hookspecs import hookimpl
-from vclone_core.log import get_log
-from vclone_core.protocols import (
-    BuildRunner,
-    BuildRunnerFactory,
-    BuildSession,
-    ExitStatus,
-    ObjectBody,
-    ObjectInfo,
-    ObjectStore,
-    ObjectStoreFactory,
-    OnOutput,
-    RunnerConfig,
-    Span,
-    StoreConfig,
-)
-from vclone_core.rules.objectkeys import check_object_key, check_object_prefix
+Names are loaded at first use: `import vclone_core.errors` alone, as the CLI does it, loads neither pluggy nor structlog.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from vclone_core import errors, models
+    from vclone_core.hookspecs import hookimpl
+    from vclone_core.log import get_log
+    from vclone_core.protocols import (
+        BuildRunner,
+        BuildRunnerFactory,
+        BuildSession,
+        ExitStatus,
+        ObjectBody,
+        ObjectInfo,
+        ObjectStore,
+        ObjectStoreFactory,
+        OnOutput,
+        RunnerConfig,
+        Span,
+        StoreConfig,
+    )
+    from vclone_core.rules.objectkeys import check_object_key, check_object_prefix
 
 __all__ = [
     "BuildRunner",
@@ -39,3 +46,23 @@ __all__ = [
     "hookimpl",
     "models",
 ]
+
+# Where a name lives that is not one of `protocols`; an empty string stands for a module of that name.
+_HOMES = {
+    "check_object_key": "rules.objectkeys",
+    "check_object_prefix": "rules.objectkeys",
+    "errors": "",
+    "get_log": "log",
+    "hookimpl": "hookspecs",
+    "models": "",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    home = _HOMES.get(name, "protocols")
+    module = import_module(f"{__name__}.{home or name}")
+    value = getattr(module, name) if home else module
+    globals()[name] = value
+    return value
