@@ -17,7 +17,7 @@ A leaf's docstring is its sentence, filled with its facts; `hint` says what to d
 from __future__ import annotations
 
 import html
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any, ClassVar
 
 from vclone_core.models import FieldProblem
@@ -31,14 +31,17 @@ class VcloneError(Exception):
     exit_code: ClassVar[int] = 1
     hint: ClassVar[str] = ""
 
-    def __init__(self, *, hint: str | None = None, **facts: Any) -> None:
+    def __init__(self, *, hint: str | None = None, sentence: str | None = None, **facts: Any) -> None:
         self.facts = facts
         self._hint = hint
+        self._sentence = sentence
         super().__init__(self.sentence)
 
     @property
     def sentence(self) -> str:
         """What happened, as one sentence."""
+        if self._sentence is not None:
+            return self._sentence
         text = (type(self).__doc__ or "").strip().splitlines()[0]
         return text.format_map(_Facts(self.facts))
 
@@ -312,6 +315,23 @@ def render_problem(error: VcloneError, request_id: str) -> dict[str, Any]:
     if isinstance(error, InvalidFields):
         problem["problems"] = [{"field": p.field, "message": p.message} for p in error.problems]
     return problem
+
+
+def parse_problem(problem: Mapping[str, Any]) -> VcloneError:
+    """Return the error that `render_problem` wrote, or a deployment's failure, so that it renders the same here.
+
+    A code this program doesn't know (the sender is newer) becomes the nearest family by its status.
+    """
+    if "problems" in problem:
+        return InvalidFields(tuple(FieldProblem(str(p["field"]), str(p["message"])) for p in problem["problems"]))
+    tree = list(every_error())
+    code, status = problem.get("code"), problem.get("status")
+    kind = next((leaf for leaf in tree if leaf.code == code), None) or next(
+        (family for family in tree if family.status == status), VcloneError
+    )
+    # The hint is text by now: a brace in it names no fact.
+    hint = str(problem.get("hint") or problem.get("advice") or "").replace("{", "{{").replace("}", "}}")
+    return kind(sentence=problem.get("title") or problem.get("sentence"), hint=hint)
 
 
 def render_html(error: VcloneError, request_id: str) -> str:
