@@ -1,6 +1,6 @@
 """vclone's plugin API: what a plugin may import, and all that it may.
 
-Names are loaded at first use: `import vclone_core.errors` alone, as the CLI does it, loads neither pluggy nor structlog.
+Names are loaded at first use: `import vclone_core.errors`, as the CLI does it, loads neither pluggy nor structlog.
 """
 
 from importlib import import_module

@@ -221,6 +221,13 @@ class EmptySource(StepFailed):
     hint = "Deploy a folder that holds at least one file, or push a commit with files."
 
 
+class SourceRefused(StepFailed):
+    """The source can't be deployed: {what}."""
+
+    code, exit_code = "source_refused", 23
+    hint = "Remove it, or list it in `.vcloneignore`."
+
+
 class DetectFailed(StepFailed):
     """The project's configuration can't be used: {what}."""
 

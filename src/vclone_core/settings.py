@@ -32,9 +32,7 @@ class Settings(BaseSettings):
     store: str = Field("", description="Object store URL, `file:///…` or `s3://bucket?endpoint=…&region=…`.")
     store_access_key: SecretStr = Field(SecretStr(""), description="Access key of the object store.")
     store_secret_key: SecretStr = Field(SecretStr(""), description="Secret key of the object store.")
-    secret_key: SecretStr = Field(
-        SecretStr(""), description="Signs what browsers carry; at least 32 characters."
-    )
+    secret_key: SecretStr = Field(SecretStr(""), description="Signs what browsers carry; at least 32 characters.")
     edge_token: SecretStr = Field(SecretStr(""), description="Shared by API and edges; opens `/internal`.")
 
     edge_host: str = Field("127.0.0.1", description="Address the edge listens on.")

@@ -1,0 +1,116 @@
+"""Speaks to the API: JSON in and out, problem documents become the errors they were.
+
+aiohttp is imported on the first request: it takes longer to load than the rest of the CLI together.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator, Iterator, Mapping
+from contextlib import asynccontextmanager, contextmanager
+from typing import TYPE_CHECKING, Any, Final
+
+from vclone_core.cli.context import HOW_TO_START, PlatformAddress
+from vclone_core.errors import Unavailable, VcloneError, parse_problem
+from vclone_core.rules.serverevents import EventDecoder, ServerEvent
+
+if TYPE_CHECKING:
+    import aiohttp
+
+CONNECT_TIMEOUT_S: Final = 5.0
+ANSWER_TIMEOUT_S: Final = 60.0
+# The API sends a heartbeat every 15 s: when three are missing, the connection is dead.
+STREAM_SILENCE_S: Final = 45.0
+
+
+class ApiClient:
+    """One command's connections to the API. Every method raises only `VcloneError`s."""
+
+    def __init__(self, address: PlatformAddress, session: aiohttp.ClientSession) -> None:
+        self.address = address
+        self._session = session
+
+    async def get(self, path: str, **query: str | int | None) -> Any:
+        """Return the answer to a GET; None values of `query` are left out."""
+        return await self._ask("GET", path, params={k: str(v) for k, v in query.items() if v is not None})
+
+    async def post(self, path: str, body: Mapping[str, Any] | None = None) -> Any:
+        """Return the answer to a POST of a JSON body."""
+        data = json.dumps(body or {}, separators=(",", ":")).encode()
+        return await self._ask("POST", path, data=data, headers={"content-type": "application/json"})
+
+    async def send(self, path: str, body: AsyncIterator[bytes], *, size: int, content_type: str) -> Any:
+        """Return the answer to a POST of `size` streamed bytes. Sending may take as long as it takes."""
+        headers = {"content-type": content_type, "content-length": str(size)}
+        return await self._ask("POST", path, data=body, headers=headers, timeout_s=None)
+
+    async def events(self, path: str, *, last_id: str) -> AsyncIterator[ServerEvent]:
+        """Yield a stream's events after `last_id` until the server ends it. Raises `Unavailable` when it is cut."""
+        import aiohttp
+
+        headers = {"accept": "text/event-stream"} | ({"last-event-id": last_id} if last_id else {})
+        timeout = aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_TIMEOUT_S, sock_read=STREAM_SILENCE_S)
+        decoder = EventDecoder(last_id=last_id)
+        with _translated(self.address):
+            async with self._session.get(self.address.api_url + path, headers=headers, timeout=timeout) as answer:
+                if answer.status != 200:
+                    raise await _read_refusal(answer, self.address)
+                async for piece in answer.content.iter_any():
+                    for event in decoder.feed(piece):
+                        yield event
+
+    async def _ask(self, method: str, path: str, *, timeout_s: float | None = ANSWER_TIMEOUT_S, **request: Any) -> Any:
+        import aiohttp
+
+        timeout = aiohttp.ClientTimeout(total=timeout_s, sock_connect=CONNECT_TIMEOUT_S, sock_read=ANSWER_TIMEOUT_S)
+        url = self.address.api_url + path
+        with _translated(self.address):
+            async with self._session.request(method, url, timeout=timeout, allow_redirects=False, **request) as answer:
+                if answer.status == 204:
+                    return None
+                if not 200 <= answer.status < 300:
+                    raise await _read_refusal(answer, self.address)
+                return json.loads(await answer.read())
+
+
+@asynccontextmanager
+async def open_api(address: PlatformAddress) -> AsyncIterator[ApiClient]:
+    """Open a client for one command. Nothing is sent yet."""
+    import aiohttp
+
+    headers = {"user-agent": "vclone-cli", "accept": "application/json"}
+    if address.token:
+        headers["authorization"] = f"Bearer {address.token}"
+    # A command makes a few requests at a time to one host: aiohttp's cookie jar and 100 connections are not needed.
+    session = aiohttp.ClientSession(
+        headers=headers, cookie_jar=aiohttp.DummyCookieJar(), connector=aiohttp.TCPConnector(limit=8)
+    )
+    async with session:
+        yield ApiClient(address, session)
+
+
+async def _read_refusal(answer: aiohttp.ClientResponse, address: PlatformAddress) -> VcloneError:
+    try:
+        problem = json.loads(await answer.read())
+        return parse_problem({"status": answer.status, **problem})
+    except (ValueError, TypeError, KeyError):
+        # A proxy between us and the API, or something else entirely that listens there.
+        what = f"The API at {address.api_url} (it answered {answer.status} without a problem document)"
+        return Unavailable(what=what, hint=f"Is {address.api_url} the address of a vclone API?")
+
+
+@contextmanager
+def _translated(address: PlatformAddress) -> Iterator[None]:
+    import aiohttp
+
+    try:
+        yield
+    except aiohttp.ClientConnectorError as error:
+        raise Unavailable(what=f"The platform at {address.api_url}", hint=HOW_TO_START) from error
+    except aiohttp.InvalidURL as error:
+        raise Unavailable(what=f"The address {address.api_url}", hint=HOW_TO_START) from error
+    except (aiohttp.ClientError, TimeoutError, OSError) as error:
+        raise Unavailable(what=f"The API at {address.api_url}") from error
+    except ValueError as error:
+        what = f"The API at {address.api_url} (its answer is not JSON)"
+        raise Unavailable(what=what, hint=f"Is {address.api_url} the address of a vclone API?") from error
