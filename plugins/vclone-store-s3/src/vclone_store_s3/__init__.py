@@ -1,0 +1,21 @@
+"""Object store in an S3 bucket, for `VCLONE_STORE=s3://bucket?endpoint=…`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from vclone_core import ObjectStoreFactory, StoreConfig, hookimpl
+from vclone_store_s3.config import parse_config
+from vclone_store_s3.store import BucketStore
+
+__all__ = ["BucketStore", "make_store", "register_object_stores"]
+
+
+def make_store(config: StoreConfig) -> BucketStore:
+    """Return a store in the bucket that `config` names; raise `BadSettings` with all that is wrong in it."""
+    return BucketStore(parse_config(config))
+
+
+@hookimpl
+def register_object_stores() -> Mapping[str, ObjectStoreFactory]:
+    return {"s3": make_store}
