@@ -8,10 +8,11 @@
     ├── Conflict      409, exit 5    the thing is in another state than the request needs
     ├── Limited       429, exit 6    a limit was reached
     ├── Unavailable   503, exit 7    a part of the platform does not answer
-    └── StepFailed    422, exit 20+  a step of a build failed, through the user's input
+    ├── StepFailed    422, exit 20+  a step of a build failed, through the user's input
+    └── Internal      500, exit 1    a bug, as a user sees it
 
 A leaf's docstring is its sentence, filled with its facts; `hint` says what to do next. Anything that is not a
-`VcloneError` is a bug: logged with its id, shown as "internal error" with that id.
+`VcloneError` is a bug: logged with its id, shown as `Internal` with that id.
 """
 
 from __future__ import annotations
@@ -144,6 +145,12 @@ class NameTaken(Conflict):
     hint = "Choose another name."
 
 
+class Duplicate(Conflict):
+    """The same thing exists already ({constraint})."""
+
+    code = "duplicate"
+
+
 class WrongState(Conflict):
     """The deployment is {state}; this needs it to be {needed}."""
 
@@ -154,6 +161,26 @@ class StaleAttempt(Conflict):
     """Another worker took this build over."""
 
     code = "stale_attempt"
+
+
+class Cancelled(Conflict):
+    """The deployment was cancelled."""
+
+    code = "cancelled"
+
+
+class NewerDatabase(Conflict):
+    """The database was made by a newer version of vclone: it has the migration {found}, this program knows {known}."""
+
+    code = "newer_database"
+    hint = "Start the newer version again, or restore a backup made by this one."
+
+
+class ChangedMigration(Conflict):
+    """The database's migration {found} is not the one this program has."""
+
+    code = "changed_migration"
+    hint = "Install the version of vclone that made this database, then update from there."
 
 
 class PortTaken(Conflict):
@@ -299,6 +326,13 @@ class AttemptsExhausted(StepFailed):
 
     code, exit_code = "attempts_exhausted", 80
     hint = "The build may crash its worker: look at its log and at the memory of the machine, then redeploy."
+
+
+class Internal(VcloneError):
+    """Something went wrong inside the platform."""
+
+    code = "internal"
+    hint = "Its operator finds the cause in the log under {id}."
 
 
 def every_error(root: type[VcloneError] = VcloneError) -> Iterator[type[VcloneError]]:

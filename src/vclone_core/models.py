@@ -58,6 +58,13 @@ class FieldProblem:
 
 
 @dataclass(frozen=True, slots=True)
+class User:
+    id: str
+    email: str
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
 class Team:
     id: str
     slug: str
@@ -151,6 +158,7 @@ class Deployment:
     started_at: datetime | None
     finished_at: datetime | None
     step_seconds: Mapping[str, float] = field(default_factory=dict)
+    step: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,6 +169,14 @@ class Claim:
     project: Project
     worker_id: str
     attempt: int
+
+
+@dataclass(frozen=True, slots=True)
+class QueuePlace:
+    """Where a queued deployment stands: its position from 1, and what it waits for, as a sentence."""
+
+    position: int
+    reason: str
 
 
 @dataclass(frozen=True, slots=True)

@@ -75,15 +75,18 @@ create table invitations (
 create table projects (
     id text primary key,
     team_id text not null references teams,
-    name text not null unique,
+    name text not null,
     git_url text,
     settings jsonb not null default '{}',
     is_publishing_paused boolean not null default false,
     last_sequence bigint not null default 0,
+    -- When a build of it was last started: whoever waited longest is next.
+    last_started_at timestamptz,
     created_at timestamptz not null default now(),
     updated_at timestamptz not null default now(),
     deleted_at timestamptz
 );
+create unique index projects_name on projects (name) where deleted_at is null;
 create index projects_team on projects (team_id, id);
 
 create table deployments (
@@ -93,6 +96,8 @@ create table deployments (
     state text not null default 'queued'
         check (state in ('queued', 'building', 'ready', 'failed', 'cancelled', 'skipped')),
     source jsonb not null,
+    -- What this one deployment says otherwise than its project's settings.
+    overrides jsonb not null default '{}',
     -- The order of requests within a project: an older one never overtakes a newer one.
     sequence bigint not null,
     priority smallint not null default 0,
@@ -107,8 +112,13 @@ create table deployments (
     slot smallint,
     lease_until timestamptz,
     attempt integer not null default 0,
+    -- How many attempts ended with a lost worker; giving a build back on a graceful stop is no loss.
+    lost_attempts integer not null default 0,
     cancel_requested_at timestamptz,
     rung_at timestamptz,
+    -- Lines stored and bytes received so far, of all attempts: the next number, and the cap.
+    log_lines integer not null default 0,
+    log_bytes bigint not null default 0,
     step text,
     step_seconds jsonb not null default '{}',
     failure jsonb,
@@ -173,6 +183,7 @@ create index aliases_project on aliases (project_id);
 create table alias_history (
     version bigint primary key,
     host text not null,
+    kind text not null,
     project_id text not null,
     deployment_id text,
     previous_deployment_id text,
@@ -182,7 +193,7 @@ create table alias_history (
     site jsonb,
     at timestamptz not null default now()
 );
-create index alias_history_host on alias_history (host, version desc);
+create index alias_history_production on alias_history (project_id, version desc) where kind = 'production';
 
 create table domains (
     id text primary key,

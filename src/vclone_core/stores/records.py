@@ -1,0 +1,164 @@
+"""Rows as models, and models as rows. The tables behind: users, teams, projects, deployments, aliases, blobs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, fields, replace
+from typing import Any, Final
+
+from vclone_core.models import (
+    Alias,
+    AliasKind,
+    Deployment,
+    Failure,
+    Project,
+    ProjectSettings,
+    Source,
+    State,
+    Target,
+    Team,
+    User,
+)
+from vclone_core.stores.postgres import Queries, Record
+
+_SETTINGS: Final = frozenset(field.name for field in fields(ProjectSettings))
+_SOURCE: Final = frozenset(field.name for field in fields(Source))
+
+
+def user_from(row: Record) -> User:
+    return User(id=row["id"], email=row["email"], name=row["name"])
+
+
+def team_from(row: Record) -> Team:
+    return Team(id=row["id"], slug=row["slug"], name=row["name"], is_personal=row["is_personal"])
+
+
+def settings_from(raw: Mapping[str, Any]) -> ProjectSettings:
+    """Return the settings in a row; names that this version doesn't know are left out."""
+    return ProjectSettings(**{name: value for name, value in raw.items() if name in _SETTINGS})
+
+
+def settings_row(settings: ProjectSettings) -> dict[str, Any]:
+    return asdict(settings)
+
+
+def with_overrides(project: Project, overrides: Mapping[str, Any]) -> Project:
+    """Return the project as one deployment sees it."""
+    known = {name: value for name, value in overrides.items() if name in _SETTINGS}
+    return replace(project, settings=replace(project.settings, **known))
+
+
+def project_from(row: Record) -> Project:
+    return Project(
+        id=row["id"],
+        team_id=row["team_id"],
+        name=row["name"],
+        git_url=row["git_url"],
+        settings=settings_from(row["settings"]),
+        is_publishing_paused=row["is_publishing_paused"],
+        created_at=row["created_at"],
+    )
+
+
+def source_from(raw: Mapping[str, Any]) -> Source:
+    return Source(**{name: value for name, value in raw.items() if name in _SOURCE})
+
+
+def source_row(source: Source) -> dict[str, Any]:
+    return asdict(source)
+
+
+def failure_row(failure: Failure | None) -> dict[str, Any] | None:
+    return None if failure is None else asdict(failure)
+
+
+def deployment_from(row: Record) -> Deployment:
+    return Deployment(
+        id=row["id"],
+        project_id=row["project_id"],
+        target=Target(row["target"]),
+        state=State(row["state"]),
+        source=source_from(row["source"]),
+        sequence=row["sequence"],
+        attempt=row["attempt"],
+        failure=None if row["failure"] is None else Failure(**row["failure"]),
+        framework=row["framework"],
+        file_count=row["file_count"],
+        size_bytes=row["size_bytes"],
+        created_at=row["created_at"],
+        started_at=row["started_at"],
+        finished_at=row["finished_at"],
+        step_seconds=row["step_seconds"],
+        step=row["step"],
+    )
+
+
+def alias_from(row: Record) -> Alias:
+    return Alias(
+        host=row["host"],
+        project_id=row["project_id"],
+        deployment_id=row["deployment_id"],
+        kind=AliasKind(row["kind"]),
+        version=row["version"],
+    )
+
+
+async def fetch_project(db: Queries, team_id: str, name_or_id: str) -> Project | None:
+    row = await db.fetch_one("fetch_project", team_id, name_or_id)
+    return None if row is None else project_from(row)
+
+
+async def fetch_project_by_id(db: Queries, project_id: str) -> Project | None:
+    row = await db.fetch_one("fetch_project_by_id", project_id)
+    return None if row is None else project_from(row)
+
+
+async def fetch_deployment(db: Queries, team_id: str, id_or_host: str) -> Deployment | None:
+    row = await db.fetch_one("fetch_deployment", team_id, id_or_host)
+    return None if row is None else deployment_from(row)
+
+
+async def fetch_deployment_by_id(db: Queries, deployment_id: str) -> Deployment | None:
+    row = await db.fetch_one("fetch_deployment_by_id", deployment_id)
+    return None if row is None else deployment_from(row)
+
+
+async def insert_deployment(
+    db: Queries,
+    *,
+    deployment_id: str,
+    project_id: str,
+    target: Target,
+    source: Source,
+    overrides: Mapping[str, Any],
+    sequence: int,
+    created_by: str | None,
+) -> Deployment:
+    row = await db.fetch_one(
+        "insert_deployment",
+        deployment_id,
+        project_id,
+        target.value,
+        source_row(source),
+        dict(overrides),
+        sequence,
+        int(target is Target.PRODUCTION),
+        created_by,
+    )
+    assert row is not None
+    return deployment_from(row)
+
+
+async def list_aliases(db: Queries, project_id: str, deployment_ids: Sequence[str] | None = None) -> list[Alias]:
+    rows = await db.fetch("list_aliases", project_id, None if deployment_ids is None else list(deployment_ids))
+    return [alias_from(row) for row in rows]
+
+
+async def touch_blobs(db: Queries, project_id: str, hashes: Sequence[str]) -> frozenset[str]:
+    """Return which of these blobs the project has; they count as needed from now on."""
+    return frozenset(row["sha256"] for row in await db.fetch("touch_blobs", project_id, list(hashes)))
+
+
+async def insert_blobs(db: Queries, project_id: str, blobs: Sequence[tuple[str, int]]) -> None:
+    """Note (sha256, size) pairs that lie in the object store."""
+    await db.execute("insert_blobs", project_id, [sha256 for sha256, _ in blobs], [size for _, size in blobs])

@@ -1,0 +1,90 @@
+-- name: insert_deployment
+insert into deployments (id, project_id, target, source, overrides, sequence, priority, created_by)
+values ($1, $2, $3, $4, $5, $6, $7, $8)
+returning *;
+
+-- name: fetch_deployment
+-- By id or by the host of one of its aliases, within a team.
+select d.*
+from deployments d
+join projects p on p.id = d.project_id
+where p.team_id = $1 and p.deleted_at is null
+  and d.id = coalesce((select a.deployment_id from aliases a where a.host = $2), $2);
+
+-- name: fetch_deployment_by_id
+select * from deployments where id = $1;
+
+-- name: list_deployments
+select d.*
+from deployments d
+join projects p on p.id = d.project_id
+where p.team_id = $1 and p.deleted_at is null
+  and ($2::text is null or d.project_id = $2)
+  and ($3::text is null or d.state = $3)
+  and ($4::text is null or d.id < $4)
+order by d.id desc
+limit $5;
+
+-- name: lock_aliases
+-- Every change of an alias takes this lock until its commit, so that the order of versions is the order of commits.
+select pg_advisory_xact_lock($1);
+
+-- name: lock_deployment
+select * from deployments where id = $1 for no key update;
+
+-- name: fetch_standing
+-- Which deployment holds the project's production alias and the alias of one branch, and the project's custom hosts.
+select
+    (select d.sequence from aliases a join deployments d on d.id = a.deployment_id
+     where a.project_id = $1 and a.kind = 'production') as production_sequence,
+    (select a.deployment_id from aliases a where a.project_id = $1 and a.kind = 'production') as production_id,
+    (select max(d.sequence) from aliases a join deployments d on d.id = a.deployment_id
+     where a.project_id = $1 and a.kind = 'branch' and a.branch = $2) as branch_sequence,
+    array(select a.host from aliases a
+          where a.project_id = $1 and a.kind = 'custom' and a.branch is null order by a.host) as custom_hosts;
+
+-- name: take_version
+select nextval('alias_version') as version;
+
+-- name: put_alias
+-- No row when the host belongs to another project.
+with before as (select deployment_id from aliases where host = $1)
+insert into aliases (host, project_id, deployment_id, kind, branch, version)
+values ($1, $2, $3, $4, $5, $6)
+on conflict (host) do update
+set deployment_id = excluded.deployment_id, kind = excluded.kind, branch = excluded.branch,
+    version = excluded.version, updated_at = now()
+where aliases.project_id = excluded.project_id
+returning (select deployment_id from before) as previous_deployment_id;
+
+-- name: insert_alias_history
+insert into alias_history
+    (version, host, kind, project_id, deployment_id, previous_deployment_id, reason, actor_id, site)
+values ($1, $2, $3, $4, $5, $6, $7, $8, $9);
+
+-- name: delete_aliases
+delete from aliases where project_id = $1 returning host, kind, deployment_id;
+
+-- name: list_production_history
+-- Newest first. Only what can still be shown.
+select h.deployment_id, h.reason
+from alias_history h
+join deployments d on d.id = h.deployment_id and d.state = 'ready'
+where h.project_id = $1 and h.kind = 'production'
+order by h.version desc
+limit 1000;
+
+-- name: list_aliases
+select host, project_id, deployment_id, kind, version
+from aliases
+where project_id = $1 and ($2::text[] is null or deployment_id = any($2))
+order by host;
+
+-- name: fetch_alias
+select a.host, a.project_id, a.deployment_id, a.kind, a.version
+from aliases a
+join projects p on p.id = a.project_id and p.deleted_at is null
+where a.host = $1;
+
+-- name: fetch_host_owner
+select project_id from aliases where host = $1;

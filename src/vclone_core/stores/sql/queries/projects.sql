@@ -1,0 +1,55 @@
+-- name: insert_project
+insert into projects (id, team_id, name, git_url, settings) values ($1, $2, $3, $4, $5)
+returning id, team_id, name, git_url, settings, is_publishing_paused, created_at;
+
+-- name: fetch_project
+-- By id or by name, within a team.
+select id, team_id, name, git_url, settings, is_publishing_paused, created_at
+from projects
+where team_id = $1 and (id = $2 or name = $2) and deleted_at is null;
+
+-- name: fetch_project_by_id
+select id, team_id, name, git_url, settings, is_publishing_paused, created_at
+from projects
+where id = $1 and deleted_at is null;
+
+-- name: list_projects
+select id, team_id, name, git_url, settings, is_publishing_paused, created_at
+from projects
+where team_id = $1 and deleted_at is null and ($2::text is null or id < $2)
+order by id desc
+limit $3;
+
+-- name: update_project
+update projects
+set git_url = $3, settings = $4, is_publishing_paused = $5, updated_at = now()
+where id = $1 and team_id = $2 and deleted_at is null
+returning id, team_id, name, git_url, settings, is_publishing_paused, created_at;
+
+-- name: pause_publishing
+update projects set is_publishing_paused = $2, updated_at = now() where id = $1 and is_publishing_paused <> $2;
+
+-- name: delete_project
+update projects set deleted_at = now(), updated_at = now() where id = $1 and team_id = $2 and deleted_at is null;
+
+-- name: take_sequence
+-- The next number of the project's order of requests; no row when the project is gone.
+update projects set last_sequence = last_sequence + 1
+where id = $1 and deleted_at is null
+returning last_sequence, settings,
+    exists (select from deployments d where d.project_id = $1 and d.target = 'production'
+            and d.state in ('queued', 'building', 'ready')) as has_production;
+
+-- name: touch_blobs
+-- Which of these hashes the project has. Each one told counts as needed now (to the hour, so that a deployment of
+-- 25,000 known files writes nothing).
+with touched as (
+    update blobs set last_needed_at = now()
+    where project_id = $1 and sha256 = any($2::text[]) and last_needed_at < now() - interval '1 hour'
+)
+select sha256 from blobs where project_id = $1 and sha256 = any($2::text[]);
+
+-- name: insert_blobs
+insert into blobs (project_id, sha256, size_bytes)
+select $1, sha256, size from unnest($2::text[], $3::bigint[]) as new (sha256, size)
+on conflict (project_id, sha256) do update set last_needed_at = now();

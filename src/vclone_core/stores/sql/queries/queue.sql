@@ -1,0 +1,148 @@
+-- name: claim_deployment
+-- $1 worker, $2 lease in seconds, $3 builds at once per project, $4 after how many seconds a preview is as urgent
+-- as production. Production first, then the team and the project that have waited longest for a start.
+-- Two claims of one project may pick the same place: the unique index lets one through, and the other tries again.
+with next as (
+    select d.id, d.project_id, place.slot
+    from deployments d
+    join projects p on p.id = d.project_id and p.deleted_at is null
+    cross join lateral (
+        select s as slot from generate_series(0, $3::int - 1) s
+        where not exists (
+            select from deployments b where b.project_id = d.project_id and b.state = 'building' and b.slot = s)
+        order by s
+        limit 1
+    ) place
+    where d.state = 'queued' and d.not_before <= now()
+    order by greatest(d.priority, (d.created_at < now() - make_interval(secs => $4))::int) desc,
+        (select max(o.last_started_at) from projects o where o.team_id = p.team_id) nulls first,
+        p.last_started_at nulls first,
+        d.created_at, d.sequence
+    limit 1
+    for no key update of d skip locked
+), turn as (
+    update projects set last_started_at = clock_timestamp() where id = (select project_id from next)
+)
+update deployments d
+set state = $5, worker_id = $1, slot = next.slot, attempt = d.attempt + 1,
+    lease_until = clock_timestamp() + make_interval(secs => $2),
+    started_at = clock_timestamp(), step = null, step_seconds = '{}'
+from next
+where d.id = next.id
+returning d.*;
+
+-- name: extend_lease
+-- No row: this attempt no longer holds the build.
+update deployments set lease_until = clock_timestamp() + make_interval(secs => $4)
+where id = $1 and attempt = $2 and worker_id = $3 and state = 'building'
+returning cancel_requested_at is not null as is_cancel_requested;
+
+-- name: leave_building
+-- Ends an attempt's hold on a build. $4 the new state, $5 is it final, $6 failure, $7 seconds of rest,
+-- $8 does it count as lost, $9 only when nobody asked to cancel, $10 only when the lease ran out.
+update deployments
+set state = $4, slot = null, lease_until = null, failure = $6,
+    finished_at = case when $5 then clock_timestamp() end,
+    not_before = clock_timestamp() + make_interval(secs => $7),
+    lost_attempts = lost_attempts + $8::int, rung_at = null
+where id = $1 and attempt = $2 and worker_id = $3 and state = 'building'
+  and (not $9 or cancel_requested_at is null)
+  and (not $10 or lease_until < clock_timestamp())
+returning *;
+
+-- name: publish_deployment
+update deployments
+set state = $4, slot = null, lease_until = null, finished_at = clock_timestamp(),
+    framework = $5, file_count = $6, size_bytes = $7, manifest_sha256 = $8
+where id = $1 and attempt = $2 and worker_id = $3 and state = 'building' and cancel_requested_at is null
+returning *;
+
+-- name: cancel_queued
+update deployments set state = $2, finished_at = now(), cancel_requested_at = coalesce(cancel_requested_at, now())
+where id = $1 and state = 'queued'
+returning *;
+
+-- name: request_cancel
+update deployments set cancel_requested_at = coalesce(cancel_requested_at, now())
+where id = $1 and state = 'building'
+returning *;
+
+-- name: cancel_superseded
+-- Older queued deployments of one branch. One that is being claimed right now is left to its worker.
+update deployments set state = $5, finished_at = now(), cancel_requested_at = now()
+where id in (
+    select id from deployments
+    where project_id = $1 and state = 'queued' and source ->> 'kind' = 'git'
+      and source ->> 'ref' is not distinct from $2 and target = $3 and sequence < $4
+    for no key update skip locked)
+returning *;
+
+-- name: cancel_orphans
+-- Queued deployments of deleted projects.
+update deployments set state = $1, finished_at = now(), cancel_requested_at = now()
+where id in (
+    select d.id from deployments d join projects p on p.id = d.project_id
+    where d.state = 'queued' and p.deleted_at is not null
+    for no key update of d skip locked)
+returning *;
+
+-- name: request_cancel_of_project
+update deployments set cancel_requested_at = coalesce(cancel_requested_at, now())
+where project_id = $1 and state = 'building'
+returning id;
+
+-- name: list_expired
+select * from deployments where state = 'building' and lease_until < now() order by lease_until limit 100;
+
+-- name: list_unrung
+-- Queued, ready to start, and not rung for lately: the ring, or the list it lay in, was lost.
+update deployments set rung_at = now()
+where id in (
+    select id from deployments
+    where state = 'queued' and not_before <= now() and (rung_at is null or rung_at < now() - make_interval(secs => $1))
+    order by priority desc, created_at
+    limit 200
+    for no key update skip locked)
+returning id, project_id, priority;
+
+-- name: note_rung
+update deployments set rung_at = now() where id = $1 and state = 'queued';
+
+-- name: fetch_queue_place
+-- An estimate: teams take turns, so each team's first waits before each team's second.
+select position, project_builds, rest_s from (
+    select turn.id,
+        row_number() over (order by turn.is_resting, turn.urgency desc, turn.round, turn.created_at, turn.id) as position,
+        greatest(0, extract(epoch from turn.not_before - now()))::float8 as rest_s,
+        (select count(*) from deployments b where b.project_id = turn.project_id and b.state = 'building')
+            as project_builds
+    from (
+        select d.id, d.project_id, d.created_at, d.not_before, d.not_before > now() as is_resting,
+            greatest(d.priority, (d.created_at < now() - make_interval(secs => $2))::int) as urgency,
+            row_number() over (partition by p.team_id order by d.priority desc, d.created_at, d.id) as round
+        from deployments d
+        join projects p on p.id = d.project_id and p.deleted_at is null
+        where d.state = 'queued'
+    ) turn
+) placed
+where id = $1;
+
+-- name: list_building
+select id, attempt from deployments where state = 'building';
+
+-- name: record_step
+update deployments set step = coalesce($4, step), step_seconds = step_seconds || $5::jsonb
+where id = $1 and attempt = $2 and worker_id = $3 and state = 'building';
+
+-- name: record_findings
+-- What the build learnt on its way: the framework, and which commit the ref turned out to be.
+update deployments set framework = coalesce($4, framework), source = source || $5::jsonb
+where id = $1 and attempt = $2 and worker_id = $3 and state = 'building';
+
+-- name: count_queue
+select
+    count(*) filter (where state = 'queued') as queued,
+    count(*) filter (where state = 'building') as building,
+    coalesce(extract(epoch from now() - min(created_at) filter (where state = 'queued')), 0)::float8 as oldest_s
+from deployments
+where state in ('queued', 'building');
