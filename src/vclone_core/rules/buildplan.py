@@ -1,0 +1,181 @@
+"""The build plan: detection + project settings + package.json -> what is run, where its output lies, and why.
+
+Explicit settings beat package.json, which beats the framework's definition. The order follows Vercel's builds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any, Final
+
+from vclone_core.errors import DetectFailed, MissingScript
+from vclone_core.models import ProjectSettings
+from vclone_core.rules.frameworks import Detection, Listing, find_configured_output
+from vclone_core.rules.packagemanagers import PackageManager, pick_package_manager
+
+# The first of these that package.json has is the build; the names are Vercel's.
+BUILD_SCRIPTS: Final = ("vercel-build", "now-build", "build")
+_CHANGEABLE: Final = ("install_command", "build_command", "output_directory", "env")
+
+
+@dataclass(frozen=True, slots=True)
+class BuildPlan:
+    """What a build does. A command is a line for a POSIX shell, None: nothing is run.
+
+    `output_alternatives` are tried before `output_directory`; in both `*` stands for a folder's only entry. `provision`
+    is the npm package to install first where the package manager's program is missing.
+    """
+
+    framework: str
+    kind: str
+    package_manager: str | None
+    install_command: str | None
+    build_command: str | None
+    output_directory: str
+    output_alternatives: tuple[str, ...] = ()
+    provision: str | None = None
+    node_version: str | None = None
+    env: Mapping[str, str] = field(default_factory=dict)
+    reasons: tuple[str, ...] = ()
+    is_plain: bool = False
+    output_hint: str = ""
+
+
+def plan_build(detection: Detection, listing: Listing, settings: ProjectSettings) -> BuildPlan:
+    """Return the plan; raise `DetectFailed` for an unreadable package.json, `MissingScript` for one without a build.
+
+    An empty command in the settings means: run nothing. A project with no build command installs nothing either.
+    """
+    package = listing.read_package()
+    scripts = package.get("scripts")
+    scripts = scripts if isinstance(scripts, dict) else {}
+    manager = pick_package_manager(listing, package)
+    reasons = [f"framework {detection.framework}: {reason}" for reason in detection.reasons]
+    build, why_build = _pick_build(detection, listing, settings, scripts, manager)
+    install, why_install = _pick_install(detection, settings, manager, is_needed=build is not None)
+    output, alternatives, why_output = _pick_output(detection, listing, settings, is_built=build is not None)
+    node, why_node = _pick_node(settings, package)
+    reasons += [reason for reason in (why_install, why_build, why_output, why_node) if reason]
+    definition = detection.definition
+    return BuildPlan(
+        framework=detection.framework,
+        kind=detection.kind,
+        package_manager=manager.name if manager else None,
+        install_command=install,
+        build_command=build,
+        output_directory=output,
+        output_alternatives=alternatives,
+        provision=manager.provision if manager else None,
+        node_version=node,
+        env=dict(definition.build_environment),
+        reasons=tuple(reasons),
+        is_plain=build is None and output == ".",
+        output_hint=definition.output_hint,
+    )
+
+
+def adjust_plan(plan: BuildPlan, changes: Mapping[str, Any], *, by: str) -> BuildPlan:
+    """Return the plan with the fields that a plugin changed; raise `DetectFailed` for a field that none may change."""
+    for name in changes:
+        if name not in _CHANGEABLE:
+            raise DetectFailed(what=f"plugin {by} changes {name}; a build plan lets {', '.join(_CHANGEABLE)} change")
+    values = dict(changes)
+    if "env" in values:
+        values["env"] = {**plan.env, **values["env"]}
+    if "output_directory" in values:
+        values |= {"output_alternatives": (), "is_plain": False}
+    reasons = (*plan.reasons, *(f"{name}: plugin {by}" for name in changes))
+    return replace(plan, **values, reasons=reasons)
+
+
+def encode_plan(plan: BuildPlan) -> dict[str, Any]:
+    """Return the plan as `vclone detect --json` prints it."""
+    return {
+        "framework": plan.framework,
+        "install_command": plan.install_command,
+        "build_command": plan.build_command,
+        "output_directory": plan.output_directory,
+        "package_manager": plan.package_manager,
+        "kind": plan.kind,
+        "node_version": plan.node_version,
+        "reasons": list(plan.reasons),
+    }
+
+
+def _pick_build(
+    detection: Detection,
+    listing: Listing,
+    settings: ProjectSettings,
+    scripts: Mapping[str, Any],
+    manager: PackageManager | None,
+) -> tuple[str | None, str]:
+    definition = detection.definition
+    if settings.build_command is not None:
+        command = settings.build_command.strip() or None
+        _refuse_missing_script(command, scripts, manager)
+        return command, "build command: project settings"
+    if manager and not definition.ignores_script:
+        for script in BUILD_SCRIPTS:
+            if scripts.get(script):
+                return manager.run_script(script), f"build command: package.json has the script {script}"
+    if definition.build_command:
+        return definition.build_command, f"build command: {definition.name}'s own"
+    if definition.is_fallback and manager and not _has_pages(listing):
+        raise MissingScript(script="build")
+    return None, "build command: none, the files are served as they are"
+
+
+def _refuse_missing_script(command: str | None, scripts: Mapping[str, Any], manager: PackageManager | None) -> None:
+    """Refuse `npm run x` and its like where package.json has no script x: nobody should wait for an install first."""
+    words = (command or "").split()
+    if not manager or len(words) != 3 or words[2].startswith("-"):
+        return
+    if words[0] in ("npm", "pnpm", "yarn", "bun") and words[1] in ("run", "run-script") and not scripts.get(words[2]):
+        raise MissingScript(script=words[2])
+
+
+def _has_pages(listing: Listing) -> bool:
+    return any(path == "index.html" or path.startswith("public/") for path in listing.paths)
+
+
+def _pick_install(
+    detection: Detection, settings: ProjectSettings, manager: PackageManager | None, *, is_needed: bool
+) -> tuple[str | None, str]:
+    if settings.install_command is not None:
+        return settings.install_command.strip() or None, "install command: project settings"
+    if not is_needed:
+        return None, "install command: none, as nothing is built"
+    if detection.definition.install_command:
+        return detection.definition.install_command, f"install command: {detection.definition.name}'s own"
+    if manager:
+        return manager.install_command, f"package manager {manager.name}: {manager.reason}"
+    return None, "install command: none, there is no package.json"
+
+
+def _pick_output(
+    detection: Detection, listing: Listing, settings: ProjectSettings, *, is_built: bool
+) -> tuple[str, tuple[str, ...], str]:
+    definition = detection.definition
+    if settings.output_directory is not None:
+        return settings.output_directory.strip("/") or ".", (), "output directory: project settings"
+    if configured := find_configured_output(definition, listing):
+        return configured.strip("/"), (), "output directory: the project's configuration"
+    if is_built and definition.output_built:
+        folders = definition.output_built
+        return folders[0], folders, f"output directory: the first of {', '.join(folders)} that the build makes"
+    if definition.is_fallback:
+        # Nothing is built, so what the folders will be is known now.
+        for folder in definition.output_prefer:
+            if any(path.startswith(f"{folder}/") for path in listing.paths):
+                return folder, (), f"output directory: {folder}/ exists"
+    return definition.output_directory, definition.output_prefer, f"output directory: {definition.name}'s own"
+
+
+def _pick_node(settings: ProjectSettings, package: Mapping[str, Any]) -> tuple[str | None, str]:
+    if settings.node_version:
+        return settings.node_version, "Node.js version: project settings"
+    engines = package.get("engines")
+    if isinstance(engines, dict) and isinstance(engines.get("node"), str):
+        return engines["node"], "Node.js version: engines in package.json"
+    return None, ""
