@@ -93,6 +93,36 @@ class BadTarget(Invalid):
     code = "bad_target"
 
 
+class TargetTooLong(Invalid):
+    """The address of this request is too long."""
+
+    code, status = "target_too_long", 414
+
+
+class HeadersTooLarge(Invalid):
+    """The header fields of this request are too large."""
+
+    code, status = "headers_too_large", 431
+
+
+class BadFraming(Invalid):
+    """The framing of this request is ambiguous."""
+
+    code = "bad_framing"
+
+
+class BadMethod(Invalid):
+    """This address answers GET and HEAD only."""
+
+    code, status = "bad_method", 405
+
+
+class NotAcceptable(Invalid):
+    """This page exists in no encoding that the request accepts."""
+
+    code, status = "not_acceptable", 406
+
+
 class BadSettings(Invalid):
     """The settings can't be used: {problems}"""
 
@@ -202,6 +232,13 @@ class TooLarge(Limited):
     code, status = "too_large", 413
 
 
+class SiteProtected(Forbidden):
+    """This deployment is protected."""
+
+    code, status = "site_protected", 401
+    hint = "Ask its owner for access."
+
+
 class Unavailable(VcloneError):
     """{what} does not answer."""
 
@@ -226,6 +263,19 @@ class NoProgram(Unavailable):
     """{program} {version} is not installed."""
 
     code = "no_program"
+
+
+class UpstreamTimeout(Unavailable):
+    """{what} took too long to answer."""
+
+    code, status = "upstream_timeout", 504
+
+
+class ProxyUnsupported(Unavailable):
+    """Rewrites to other servers are not supported yet."""
+
+    code, status = "proxy_unsupported", 502
+    hint = "Point this rule at a file of the deployment, or redirect."
 
 
 class StepFailed(VcloneError):

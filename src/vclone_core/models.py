@@ -274,6 +274,18 @@ class Manifest:
 
 
 @dataclass(frozen=True, slots=True)
+class Span:
+    """Bytes `start` to `end`, both included, `0 <= start <= end < size`."""
+
+    start: int
+    end: int
+
+    @property
+    def size(self) -> int:
+        return self.end - self.start + 1
+
+
+@dataclass(frozen=True, slots=True)
 class BuildLimits:
     """What one build may use."""
 

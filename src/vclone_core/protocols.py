@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Protocol
 
 from vclone_core.models import BuildLimits
+from vclone_core.models import Span as Span
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,18 +20,6 @@ class ObjectInfo:
     size: int
     etag: str
     modified_s: float
-
-
-@dataclass(frozen=True, slots=True)
-class Span:
-    """Bytes `start` to `end`, both included, `0 <= start <= end < size`."""
-
-    start: int
-    end: int
-
-    @property
-    def size(self) -> int:
-        return self.end - self.start + 1
 
 
 @dataclass(frozen=True, slots=True)
