@@ -232,10 +232,16 @@ class TooLarge(Limited):
     code, status = "too_large", 413
 
 
+class RefusedByRule(Forbidden):
+    """A rule of this deployment refuses this address."""
+
+    code = "refused_by_rule"
+
+
 class SiteProtected(Forbidden):
     """This deployment is protected."""
 
-    code, status = "site_protected", 401
+    code = "site_protected"
     hint = "Ask its owner for access."
 
 

@@ -118,8 +118,9 @@ _HEADER_VALUE: Final = re.compile(r"[\t\x20-\x7e\x80-\uffff]{0,8192}")
 # What frames the message or is said by the platform is not a rule's to say.
 RESERVED_HEADERS: Final = frozenset(
     {
-        "connection", "content-encoding", "content-length", "content-range", "date", "keep-alive", "proxy-connection",
-        "server", "te", "trailer", "transfer-encoding", "upgrade", "x-vclone-cache", "x-vclone-id",
+        "accept-ranges", "age", "connection", "content-encoding", "content-length", "content-range", "date", "etag",
+        "keep-alive", "proxy-connection", "server", "te", "trailer", "transfer-encoding", "upgrade", "x-vclone-cache",
+        "x-vclone-id",
     }
 )  # fmt: skip
 

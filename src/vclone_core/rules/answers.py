@@ -1,0 +1,245 @@
+"""*object*, the fourth step of a request: the status, header fields and bytes that a decision comes to.
+
+Whatever can be answered without bytes is answered without them: redirects, 304s, 404s without a page, 405s, 412s and
+416s never touch the object store. What depends on the file alone is encoded once and kept with its manifest.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+from typing import Final
+
+from vclone_core.errors import (
+    BadMethod,
+    Invalid,
+    NoSuchFile,
+    NotAcceptable,
+    NotFound,
+    ProxyUnsupported,
+    RefusedByRule,
+    Unavailable,
+    VcloneError,
+    render_html,
+)
+from vclone_core.models import FileEntry, Manifest, Span
+from vclone_core.rules import caching
+from vclone_core.rules.decisions import Headers, Redirect, Refuse, Rewrite, Serve
+from vclone_core.rules.negotiation import IDENTITY, choose_coding
+from vclone_core.rules.preconditions import allows_range, check_preconditions
+from vclone_core.rules.ranges import format_content_range, parse_range
+from vclone_core.rules.requests import Request
+from vclone_core.rules.routes import match
+from vclone_core.rules.tables import Table, compile_table
+
+METHODS: Final = ("GET", "HEAD", "OPTIONS")
+SERVER: Final = (b"server", b"vclone")
+NOSNIFF: Final = (b"x-content-type-options", b"nosniff")
+NOINDEX: Final = (b"x-robots-tag", b"noindex")
+ALLOW: Final = (b"allow", ", ".join(METHODS).encode())
+RETRY_AFTER_S: Final = 5
+_CONDITIONAL: Final = frozenset({b"if-match", b"if-none-match", b"if-modified-since", b"if-unmodified-since", b"range"})
+_KEPT_LIMIT: Final = 16_384
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What is sent. Either `blob` (a SHA-256, of `size` bytes, whole or its `span`) or `body`, or neither.
+
+    `headers` has the true Content-Length wherever one belongs. `error` is what `body` says, where it is an error page.
+    """
+
+    status: int
+    headers: Headers
+    blob: str | None = None
+    size: int = 0
+    span: Span | None = None
+    body: bytes = b""
+    error: VcloneError | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Representation:
+    """One file in one coding under one set of rules' headers: its tag, and its whole answers to GET and to HEAD."""
+
+    etag: bytes
+    whole: Answer
+    head: Answer
+
+
+@dataclass(frozen=True, slots=True)
+class CompiledManifest:
+    """A manifest ready to answer requests. `kept` is filled as requests come and bounded."""
+
+    manifest: Manifest
+    table: Table
+    kept: dict[tuple[Serve, str, bool], Representation] = field(default_factory=dict, compare=False, repr=False)
+
+
+_SHA256: Final = re.compile(r"[0-9a-f]{64}")
+_TYPE: Final = re.compile(r"[!-~][ -~]{0,254}")
+
+
+def compile_manifest(manifest: Manifest) -> CompiledManifest:
+    """Return the manifest ready for requests; raise `Invalid` where any of it can't be served."""
+    for path, entry in manifest.files.items():
+        blobs = [(entry.sha256, entry.size), *((variant.sha256, variant.size) for variant in entry.variants.values())]
+        if not all(_SHA256.fullmatch(sha256) and type(size) is int and size >= 0 for sha256, size in blobs):
+            raise Invalid(what=f"the manifest's entry of {path} has no proper hash or size")
+        if not path.startswith("/") or not _TYPE.fullmatch(entry.type):
+            raise Invalid(what=f"the manifest's entry of {path} has no proper path or type")
+    return CompiledManifest(manifest, compile_table(manifest))
+
+
+def answer_request(compiled: CompiledManifest, request: Request, *, is_indexed: bool) -> Answer:
+    """Return what a deployment answers. `is_indexed` False keeps search engines away."""
+    decision = match(compiled.table, request)
+    if isinstance(decision, Serve):
+        return _answer_file(compiled, decision, request, is_indexed=is_indexed)
+    if isinstance(decision, Redirect):
+        return answer_redirect(decision.location, decision.status, decision.headers, is_indexed=is_indexed)
+    if isinstance(decision, Rewrite):
+        return answer_error(ProxyUnsupported(what="The other server"))
+    return _answer_refusal(decision)
+
+
+def _answer_file(compiled: CompiledManifest, decision: Serve, request: Request, *, is_indexed: bool) -> Answer:
+    if request.method not in ("GET", "HEAD") and decision.status < 400:
+        if request.method == "OPTIONS":
+            return Answer(204, (ALLOW, SERVER))
+        return answer_error(BadMethod())
+    entry = compiled.manifest.files[decision.file]
+    coding = choose_coding(request.headers.get(b"accept-encoding"), entry.size, entry.variants)
+    if coding is None:
+        return answer_error(NotAcceptable())
+    key = (decision, coding, is_indexed)
+    representation = compiled.kept.get(key)
+    if representation is None:
+        if len(compiled.kept) >= _KEPT_LIMIT:
+            compiled.kept.clear()
+        representation = compiled.kept[key] = build_representation(entry, decision, coding, is_indexed=is_indexed)
+    # Conditions and ranges are about a page that is there (RFC 9110 §13.2.1): a 404 page is sent as it is.
+    if decision.status == 200 and not _CONDITIONAL.isdisjoint(request.headers):
+        return _answer_conditional(representation, request)
+    return representation.head if request.method == "HEAD" else representation.whole
+
+
+def _answer_conditional(representation: Representation, request: Request) -> Answer:
+    headers, whole = request.headers, representation.whole
+    status = check_preconditions(request.method, headers, representation.etag)
+    if status == 304:
+        return Answer(304, tuple(pair for pair in whole.headers if pair[0] not in _NOT_IN_304))
+    if status is not None:
+        return Answer(status, ((b"etag", representation.etag), (b"content-length", b"0"), SERVER))
+    if request.method == "HEAD":
+        return representation.head  # Range is defined for GET only (RFC 9110 §14.2).
+    span = parse_range(headers.get(b"range"), whole.size)
+    if span == "whole" or not allows_range(headers.get(b"if-range"), representation.etag):
+        return whole
+    if span == "unsatisfiable":
+        content_range = (b"content-range", format_content_range(None, whole.size))
+        return Answer(416, (content_range, (b"content-length", b"0"), (b"cache-control", caching.NEVER), SERVER))
+    length = (b"content-length", str(span.size).encode())
+    partial = tuple(length if pair[0] == b"content-length" else pair for pair in whole.headers)
+    content_range = (b"content-range", format_content_range(span, whole.size))
+    return Answer(206, (*partial, content_range), whole.blob, whole.size, span)
+
+
+# RFC 9110 §15.4.5: a 304 tells what a cache needs, and nothing of the bytes that it does not carry.
+_NOT_IN_304: Final = frozenset(
+    {b"content-type", b"content-length", b"content-encoding", b"accept-ranges", b"x-content-type-options"}
+)
+
+
+def build_representation(entry: FileEntry, decision: Serve, coding: str, *, is_indexed: bool) -> Representation:
+    """Return a file's answers in one coding, under the headers of the rules that led to it."""
+    blob = entry if coding == IDENTITY else entry.variants[coding]
+    # The tag is of the bytes sent, so that a copy compressed anew never passes for the one before.
+    etag = f'"{blob.sha256[:32]}{"" if coding == IDENTITY else f"-{coding}"}"'.encode()
+    said = dict(decision.headers)
+    headers: dict[bytes, bytes] = {
+        b"content-type": entry.type.encode(),
+        b"content-length": str(blob.size).encode(),
+        b"etag": etag,
+        b"cache-control": caching.decide_cache_control(entry, decision.status, said.pop(b"cache-control", None)),
+        b"accept-ranges": b"bytes",
+    }
+    vary = said.pop(b"vary", b"")
+    if entry.variants:
+        vary = (
+            b"accept-encoding"
+            if not vary
+            else vary
+            if b"accept-encoding" in vary.lower()
+            else vary + b", accept-encoding"
+        )
+    if vary:
+        headers[b"vary"] = vary
+    if coding != IDENTITY:
+        headers[b"content-encoding"] = coding.encode()
+    headers.update((NOSNIFF, SERVER))
+    headers.update(said)
+    if not is_indexed:
+        headers.update((NOINDEX,))
+    fields = tuple(headers.items())
+    whole = Answer(decision.status, fields, blob.sha256, blob.size)
+    return Representation(etag, whole, Answer(decision.status, fields))
+
+
+def answer_redirect(location: str, status: int, headers: Headers = (), *, is_indexed: bool = True) -> Answer:
+    """Return a redirect without a body; it may be kept only where `headers` say so."""
+    fields: dict[bytes, bytes] = {
+        b"location": location.encode("ascii", "replace"),
+        b"content-length": b"0",
+        b"cache-control": caching.CHECKED,
+        **dict(headers),
+    }
+    fields.update((SERVER,) if is_indexed else (SERVER, NOINDEX))
+    return Answer(status, tuple(fields.items()))
+
+
+def _answer_refusal(decision: Refuse) -> Answer:
+    if decision.status == 404:
+        return answer_error(NoSuchFile())
+    if decision.status == 403:
+        return answer_error(RefusedByRule())
+    headers = {
+        b"content-type": b"text/plain; charset=utf-8",
+        **dict(decision.headers),
+        b"content-length": b"4",
+        b"cache-control": caching.NEVER,
+    }
+    headers.update((NOSNIFF, SERVER))
+    return Answer(decision.status, tuple(headers.items()), body=f"{decision.status}\n".encode())
+
+
+def answer_error(error: VcloneError, request_id: str = "") -> Answer:
+    """Return the page of an error. Those a visitor caused are constant: nothing of the request comes back in them.
+
+    `request_id` is shown on pages of our own failures, where it leads to the log line.
+    """
+    body = _render_constant(type(error)) if error.status < 500 else render_html(error, request_id).encode()
+    fields = [
+        (b"content-type", b"text/html; charset=utf-8"),
+        (b"content-length", str(len(body)).encode()),
+        (b"cache-control", caching.CHECKED if isinstance(error, NotFound) else caching.NEVER),
+        NOSNIFF,
+        SERVER,
+    ]
+    if isinstance(error, BadMethod):
+        fields.append(ALLOW)
+    if isinstance(error, NotAcceptable):
+        fields.append((b"vary", b"accept-encoding"))
+    if isinstance(error, Unavailable):
+        fields.append((b"retry-after", str(RETRY_AFTER_S).encode()))
+    return Answer(error.status, tuple(fields), body=body, error=error)
+
+
+def _render_constant(error: type[VcloneError]) -> bytes:
+    page = _PAGES.get(error.code)
+    if page is None:
+        page = _PAGES[error.code] = render_html(error(), "").encode()
+    return page
+
+
+_PAGES: Final[dict[str, bytes]] = {}
