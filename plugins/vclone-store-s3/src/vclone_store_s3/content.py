@@ -22,7 +22,7 @@ async def cut(
     """
     digest = hashlib.sha256() if sha256 is not None else None
     seen = 0
-    held: bytes | None = None
+    held = b""
     async for piece in _pieces(body, piece_bytes):
         seen += len(piece)
         if seen > size:
@@ -32,14 +32,15 @@ async def cut(
                 await asyncio.to_thread(digest.update, piece)
             else:
                 digest.update(piece)
-        if held is not None:
-            yield held
-        held = piece
+        if len(piece) == piece_bytes and seen < size:
+            yield piece
+        else:
+            held = piece
     if seen != size:
         raise errors.Invalid(what=f"the object has {seen} bytes, not the {size} announced")
     if digest is not None and digest.hexdigest() != sha256:
         raise errors.Invalid(what="the object's bytes do not have the SHA-256 that was announced")
-    yield held or b""
+    yield held
 
 
 async def _pieces(body: bytes | Path | AsyncIterator[bytes], piece_bytes: int) -> AsyncGenerator[bytes]:

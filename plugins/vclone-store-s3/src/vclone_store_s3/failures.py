@@ -1,4 +1,7 @@
-"""Turns what S3 servers and the HTTP clients say into our errors, with a reason an operator can act on."""
+"""Turns what S3 servers and the HTTP clients say into our errors, with a reason an operator can act on.
+
+The facts of each say whether it `is_passing`: worth another try at once.
+"""
 
 from __future__ import annotations
 
@@ -48,7 +51,7 @@ def refused(status: int, code: str) -> errors.StoreUnavailable:
         why = f"it points elsewhere; check endpoint and region ({said})"
     else:
         why = f"it answers {said}"
-    return errors.StoreUnavailable(why=why, status=status, s3_code=code)
+    return errors.StoreUnavailable(why=why, status=status, s3_code=code, is_passing=status in RETRIED_STATUSES)
 
 
 def refused_call(error: ClientError) -> errors.StoreUnavailable:
@@ -61,12 +64,15 @@ def refused_call(error: ClientError) -> errors.StoreUnavailable:
 def unreachable(error: BaseException, endpoint: str) -> errors.StoreUnavailable:
     """Return the error for a connection that was not made, broke, or stayed silent."""
     name = type(error).__name__
+    is_passing = True
     if isinstance(error, TimeoutError) or "Timeout" in name:
         why = "it stayed silent too long"
+        is_passing = False  # the time is used up
     elif isinstance(error, aiohttp.ClientSSLError) or "SSL" in name:
         why = f"its certificate is not trusted ({error})"
+        is_passing = False
     elif isinstance(error, aiohttp.ClientConnectorError) or name == "EndpointConnectionError":
         why = "no connection could be made"
     else:
         why = f"the connection broke ({name})"
-    return errors.StoreUnavailable(why=f"{why} ({endpoint})")
+    return errors.StoreUnavailable(why=f"{why} ({endpoint})", is_passing=is_passing)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import random
 import re
 import ssl
 from collections.abc import AsyncGenerator
@@ -16,25 +15,22 @@ from yarl import URL
 
 from vclone_core import ObjectBody, ObjectInfo, Span, errors
 from vclone_store_s3.config import BucketConfig
-from vclone_store_s3.failures import RETRIED_STATUSES, TRANSPORT_ERRORS, find_code, refused, unreachable
+from vclone_store_s3.failures import TRANSPORT_ERRORS, find_code, refused, unreachable
+from vclone_store_s3.retrying import Retries
 from vclone_store_s3.signing import Presigner
 
 CHUNK_BYTES: Final = 64 * 1024
-RETRIES: Final = 2
-RETRY_AFTER_S: Final = (0.1, 0.4)
-BUDGET: Final = 10.0  # retries that may be made at once; each request earns a tenth of one
-EARNED: Final = 0.1
 _CONTENT_RANGE: Final = re.compile(r"bytes (\d{1,18})-(\d{1,18})/(\d{1,18})")
 
 
 class BucketReader:
     """GET and HEAD of one bucket's objects."""
 
-    def __init__(self, config: BucketConfig, presigner: Presigner) -> None:
+    def __init__(self, config: BucketConfig, presigner: Presigner, retries: Retries) -> None:
         self._config = config
         self._presigner = presigner
         self._session: aiohttp.ClientSession | None = None
-        self._budget = BUDGET
+        self._retries = retries
 
     async def start(self) -> None:
         """Make the session; connections come with the first reads."""
@@ -99,24 +95,14 @@ class BucketReader:
                 yield chunk
 
     async def _request(self, method: str, key: str, span: Span | None) -> aiohttp.ClientResponse:
-        """Return an answer of status 200, 206, 404 or 416; before it, try again where that may help."""
-        self._budget = min(BUDGET, self._budget + EARNED)
-        retries = 0
+        """Return an answer of status 200, 206, 404 or 416."""
         try:
             async with asyncio.timeout(self._config.read_timeout_s):
-                while True:
-                    failure = await self._try(method, key, span)
-                    if isinstance(failure, aiohttp.ClientResponse):
-                        return failure
-                    if retries == RETRIES or self._budget < 1 or not failure.facts.get("is_passing"):
-                        raise failure
-                    self._budget -= 1
-                    await asyncio.sleep(RETRY_AFTER_S[retries] * random.uniform(0.5, 1.5))  # noqa: S311 (no secret)
-                    retries += 1
+                return await self._retries.run(lambda: self._try(method, key, span))
         except TimeoutError as error:
             raise unreachable(error, self._config.endpoint) from error
 
-    async def _try(self, method: str, key: str, span: Span | None) -> aiohttp.ClientResponse | errors.StoreUnavailable:
+    async def _try(self, method: str, key: str, span: Span | None) -> aiohttp.ClientResponse:
         if self._session is None:
             raise errors.StoreUnavailable(why="it is closed")
         if method == "GET":
@@ -130,18 +116,16 @@ class BucketReader:
                 return response
             body = await response.content.read(4096)
         except TRANSPORT_ERRORS as error:
-            failure = unreachable(error, self._config.endpoint)
-            failure.facts["is_passing"] = not isinstance(error, TimeoutError)
-            return failure
+            raise unreachable(error, self._config.endpoint) from error
         response.close()
         code = find_code(body)
         if response.status == 404 and code != "NoSuchBucket":
             return response
         failure = refused(response.status, code)
         # A refused URL may only be too old for the server's clock: one with a new date is worth a try.
-        is_stale = response.status in (400, 403) and method == "GET" and self._presigner.forget(key)
-        failure.facts["is_passing"] = response.status in RETRIED_STATUSES or is_stale
-        return failure
+        if response.status in (400, 403) and method == "GET" and self._presigner.forget(key):
+            failure.facts["is_passing"] = True
+        raise failure
 
 
 def _measure(response: aiohttp.ClientResponse, key: str, span: Span | None) -> tuple[ObjectInfo, int, int]:

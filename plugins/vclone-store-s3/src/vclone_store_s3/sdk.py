@@ -15,6 +15,7 @@ from botocore.exceptions import ClientError
 from vclone_core import errors
 from vclone_store_s3.config import BucketConfig
 from vclone_store_s3.failures import TRANSPORT_ERRORS, refused_call, unreachable
+from vclone_store_s3.retrying import Retries
 
 SLOWEST_BYTES_PER_S: Final = 256 * 1024
 
@@ -22,7 +23,8 @@ SLOWEST_BYTES_PER_S: Final = 256 * 1024
 class BucketClient:
     """S3 operations on one bucket."""
 
-    def __init__(self, config: BucketConfig) -> None:
+    def __init__(self, config: BucketConfig, retries: Retries) -> None:
+        self._retries = retries
         self._config = config
         self._exits = AsyncExitStack()
         self._client: Any = None
@@ -44,6 +46,9 @@ class BucketClient:
 
     async def call(self, operation: str, arguments: Mapping[str, Any], *, sent_bytes: int = 0) -> Any:
         """Return the answer of an S3 operation on the bucket. `sent_bytes` gives a large body the time it needs."""
+        return await self._retries.run(lambda: self._try(operation, arguments, sent_bytes))
+
+    async def _try(self, operation: str, arguments: Mapping[str, Any], sent_bytes: int) -> Any:
         if self._client is None:
             raise errors.StoreUnavailable(why="it is closed")
         config = self._config
@@ -91,7 +96,7 @@ def _create_client(config: BucketConfig) -> Any:
             response_checksum_validation="when_required",
             connect_timeout=config.connect_timeout_s,
             read_timeout=config.read_timeout_s,
-            retries={"mode": "standard", "total_max_attempts": 3},
+            retries={"total_max_attempts": 1},  # ours are for reads and writes alike, and bounded in all
             max_pool_connections=config.connections,
             proxies={},
         ),

@@ -13,11 +13,12 @@ from vclone_core import ObjectBody, ObjectInfo, Span, check_object_key, check_ob
 from vclone_store_s3.config import BucketConfig
 from vclone_store_s3.content import cut
 from vclone_store_s3.reading import BucketReader
+from vclone_store_s3.retrying import Retries
 from vclone_store_s3.sdk import BucketClient
 from vclone_store_s3.signing import Presigner
 
 SINGLE_BYTES: Final = 16 * 1024**2
-PART_BYTES: Final = 8 * 1024**2  # two are in memory during an upload
+PART_BYTES: Final = 5 * 1024**2  # S3's least; one is sent while the next is filled
 PARTS_LIMIT: Final = 10_000  # S3's
 DELETED_AT_ONCE: Final = 1000  # S3's
 
@@ -29,8 +30,9 @@ class BucketStore:
 
     def __init__(self, config: BucketConfig) -> None:
         self._presigner = Presigner(config)
-        self._client = BucketClient(config)
-        self._reader = BucketReader(config, self._presigner)
+        retries = Retries()
+        self._client = BucketClient(config, retries)
+        self._reader = BucketReader(config, self._presigner, retries)
         self._putting: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
 
     async def start(self) -> None:

@@ -1,0 +1,223 @@
+"""What a store on another machine does when the connection or the server fails: errors in time, never a short body."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import time
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+from tests.contracts.faults import FaultProxy
+from tests.contracts.places import Place, read
+
+from vclone_core import ObjectStore, Span
+from vclone_core.errors import StoreUnavailable
+
+pytestmark = pytest.mark.remote
+
+MIB = 1024**2
+DATA = hashlib.shake_256(b"vclone").digest(3 * MIB)
+
+
+async def put(store: ObjectStore, prefix: str) -> str:
+    key = f"{prefix}a"
+    await store.put(key, DATA, size=len(DATA))
+    return key
+
+
+async def list_keys(store: ObjectStore, prefix: str) -> list[str]:
+    return [info.key async for info in store.list(prefix)]
+
+
+async def expect_unavailable_everywhere(store: ObjectStore, key: str, *, within_s: float) -> None:
+    """Call every method at once; each must raise `StoreUnavailable` in time."""
+    began = time.monotonic()
+    outcomes = await asyncio.gather(
+        read(store, key),
+        read(store, key, Span(5, 10)),
+        store.head(key),
+        store.put(f"{key}2", b"x", size=1),
+        store.put(f"{key}3", b"x", size=1, overwrite=True),
+        store.put(f"{key}4", DATA * 6, size=len(DATA) * 6, overwrite=True),
+        store.delete([key]),
+        list_keys(store, ""),
+        return_exceptions=True,
+    )
+    assert [type(outcome) for outcome in outcomes] == [StoreUnavailable] * len(outcomes)
+    assert time.monotonic() - began < within_s
+
+
+async def test_refused_connections(proxied: ObjectStore, proxy: FaultProxy, prefix: str) -> None:
+    key = await put(proxied, prefix)
+    await proxy.refuse()
+    await expect_unavailable_everywhere(proxied, key, within_s=6)
+    await proxy.listen()
+    assert await read(proxied, key) == DATA
+
+
+async def test_a_server_that_stops_and_comes_back(place: Place, prefix: str) -> None:
+    assert place.server is not None
+    store = place.new_store()
+    await store.start()
+    try:
+        key = await put(store, prefix)
+        place.server.stop()
+        try:
+            await expect_unavailable_everywhere(store, key, within_s=8)
+        finally:
+            place.server.start()
+        assert await store.put(f"{prefix}b", b"x", size=1) is True
+        assert await read(store, f"{prefix}b") == b"x"
+    finally:
+        await store.close()
+
+
+async def test_a_start_without_a_server(place: Place, proxy: FaultProxy) -> None:
+    await proxy.refuse()
+    store = place.new_store(endpoint=proxy.endpoint, connect_timeout_s=0.5, read_timeout_s=1)
+    with pytest.raises(StoreUnavailable, match="no connection could be made"):
+        await store.start()
+    await store.close()
+
+
+@pytest.mark.parametrize("span", [None, Span(1000, 2_900_000)], ids=["whole", "span"])
+@pytest.mark.parametrize("cut_by", ["fin", "rst"])
+@pytest.mark.parametrize("cut_after", [0, 20, 700, 70_000, 2 * MIB])
+async def test_a_cut_never_looks_whole(
+    proxied: ObjectStore, proxy: FaultProxy, prefix: str, cut_after: int, cut_by: str, span: Span | None
+) -> None:
+    key = await put(proxied, prefix)
+    await proxy.refuse()  # connections made before would go on counting
+    await proxy.listen()
+    proxy.cut_after, proxy.cut_by = cut_after, "fin" if cut_by == "fin" else "rst"
+    received = bytearray()
+    with pytest.raises(StoreUnavailable):
+        async with proxied.open(key, span) as body:
+            async for chunk in body.chunks:
+                received += chunk
+    wanted = DATA if span is None else DATA[span.start : span.end + 1]
+    assert len(received) < len(wanted)
+    assert wanted.startswith(received)
+    proxy.mend()
+    assert await read(proxied, key, span) == wanted
+
+
+async def test_a_cut_before_the_answer_is_tried_again(proxied: ObjectStore, proxy: FaultProxy, prefix: str) -> None:
+    key = await put(proxied, prefix)
+    await proxy.refuse()
+    await proxy.listen()
+    proxy.cut_after, proxy.cuts_left = 0, 2
+    assert await read(proxied, key) == DATA
+    assert proxy.cuts_left == 0
+
+
+async def test_silence(proxied: ObjectStore, proxy: FaultProxy, prefix: str) -> None:
+    key = await put(proxied, prefix)
+    await proxy.refuse()
+    await proxy.listen()
+    proxy.is_silent = True
+    # A put larger than one part gets time for its size on top.
+    await expect_unavailable_everywhere(proxied, key, within_s=12)
+
+
+async def test_silence_in_the_middle_of_a_body(proxied: ObjectStore, proxy: FaultProxy, prefix: str) -> None:
+    key = await put(proxied, prefix)
+    began = time.monotonic()
+    with pytest.raises(StoreUnavailable, match="silent"):
+        async with proxied.open(key) as body:
+            async for _ in body.chunks:
+                proxy.is_silent = True
+    assert time.monotonic() - began < 4
+
+
+async def test_a_slow_server_is_waited_for(proxied: ObjectStore, proxy: FaultProxy, prefix: str) -> None:
+    key = await put(proxied, prefix)
+    proxy.delay_s = 0.02
+    assert await read(proxied, key) == DATA
+
+
+async def test_a_reader_slower_than_every_limit(proxied: ObjectStore, proxy: FaultProxy, prefix: str) -> None:
+    """A client that takes its time is no fault of the server, and holds no more than buffers."""
+    large = DATA * 8
+    await proxied.put(f"{prefix}a", large, size=len(large))
+    sent_before = proxy.sent_bytes
+    received = bytearray()
+    async with proxied.open(f"{prefix}a") as body:
+        async for chunk in body.chunks:
+            if not received:
+                await asyncio.sleep(2.5)
+                assert proxy.sent_bytes - sent_before < 12 * MIB
+            received += chunk
+    assert received == large
+
+
+@pytest.mark.parametrize("how", ["leave", "cancel"])
+async def test_leaving_early_ends_the_upstream_read(
+    proxied: ObjectStore, proxy: FaultProxy, prefix: str, how: str
+) -> None:
+    large = DATA * 8
+    await proxied.put(f"{prefix}a", large, size=len(large))
+    await proxy.refuse()
+    await proxy.listen()
+    proxy.sent_bytes = 0
+    started = asyncio.Event()
+
+    async def read_some() -> None:
+        async with proxied.open(f"{prefix}a") as body:
+            async for _ in body.chunks:
+                started.set()
+                if how == "leave":
+                    return
+                await asyncio.sleep(60)
+
+    task = asyncio.create_task(read_some())
+    await started.wait()
+    if how == "cancel":
+        task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+    for _ in range(100):
+        if proxy.open_now == 0:
+            break
+        await asyncio.sleep(0.02)
+    assert proxy.open_now == 0
+    assert proxy.sent_bytes < len(large) / 2
+
+
+@pytest.mark.parametrize("size", [1000, 17 * MIB], ids=["small", "large"])
+async def test_a_put_whose_answer_is_lost_is_whole_or_absent(
+    store: ObjectStore, proxied: ObjectStore, proxy: FaultProxy, prefix: str, size: int
+) -> None:
+    data = (DATA * 6)[:size]
+    proxy.cut_after = 0
+    await proxy.refuse()
+    await proxy.listen()
+    with pytest.raises(StoreUnavailable):
+        await proxied.put(f"{prefix}a", data, size=size, overwrite=True)
+    if await store.head(f"{prefix}a") is not None:
+        assert await read(store, f"{prefix}a") == data
+
+
+async def test_a_put_cut_in_the_middle_of_its_body_stores_nothing(
+    store: ObjectStore, place: Place, proxied: ObjectStore, proxy: FaultProxy, prefix: str, tmp_path: Path
+) -> None:
+    async def body() -> AsyncIterator[bytes]:
+        for start in range(0, 17 * MIB, MIB):
+            if start == 12 * MIB:
+                await proxy.refuse()
+            yield DATA[:MIB]
+
+    with pytest.raises(StoreUnavailable):
+        await proxied.put(f"{prefix}a", body(), size=17 * MIB)
+    assert await store.head(f"{prefix}a") is None
+    assert await list_keys(store, prefix) == []
+
+
+async def test_a_wrong_secret_is_named(place: Place, prefix: str) -> None:
+    if not place.traits.checks_signatures:
+        return
+    store = place.new_store(secret_key="wrong")
+    with pytest.raises(StoreUnavailable, match="VCLONE_STORE_SECRET_KEY"):
+        await store.start()
+    await store.close()
