@@ -15,9 +15,7 @@ from vclone_core.embedded.children import Service
 from vclone_core.embedded.postgres import start_postgres
 from vclone_core.embedded.rundirs import make_run_dir, remove_run_dir
 from vclone_core.embedded.valkey import start_valkey
-
-MIGRATIONS = Path(__file__).parent.parent / "src/vclone_core/stores/sql/migrations"
-
+from vclone_core.stores.postgres import migrate
 
 @pytest.fixture(scope="session")
 def postgres_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
@@ -59,10 +57,7 @@ async def template_database(postgres_url: str) -> AsyncIterator[str]:
     admin = await asyncpg.connect(postgres_url)
     await admin.execute(f"create database {name}")
     base, _, _ = postgres_url.rpartition("/")
-    connection = await asyncpg.connect(f"{base}/{name}")
-    for path in sorted(MIGRATIONS.glob("*.sql")):
-        await connection.execute(path.read_text(encoding="utf-8"))
-    await connection.close()
+    await migrate(f"{base}/{name}")
     yield name
     await admin.execute(f"drop database {name} with (force)")
     await admin.close()

@@ -193,6 +193,20 @@ class StaleAttempt(Conflict):
     code = "stale_attempt"
 
 
+class MissingBlobs(Conflict):
+    """{count} of these files are not stored yet, {path} among them."""
+
+    code = "missing_blobs"
+    hint = "Ask which hashes are missing, send those, then ask for the deployment again."
+
+
+class NoEarlierDeployment(Conflict):
+    """There is no earlier production deployment to go back to."""
+
+    code = "no_earlier_deployment"
+    hint = "Name the deployment to show with `--to`, or promote one."
+
+
 class Cancelled(Conflict):
     """The deployment was cancelled."""
 

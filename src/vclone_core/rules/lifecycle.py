@@ -1,8 +1,8 @@
 """The life of a deployment: which event leads from which state to which. The only judge of transitions.
 
-    queued --claim--> building --publish--> ready
-      ^                  |  |---fail, exhaust--> failed
-      '--retry, give back'  |---cancel--------> cancelled
+queued --claim--> building --publish--> ready
+  ^                  |  |---fail, exhaust--> failed
+  '--retry, give back'  |---cancel--------> cancelled
 """
 
 from __future__ import annotations

@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass
 from enum import StrEnum
 from typing import Any, Final
 
-from vclone_core.errors import AttemptsExhausted, Duplicate, Unavailable, WrongState
+from vclone_core.errors import AttemptsExhausted, Duplicate, WrongState
 from vclone_core.models import Claim, Deployment, Failure, QueuePlace, Source, State
 from vclone_core.rules.lifecycle import FINAL, Event, Loss, decide_loss, decide_state, decide_wait
 from vclone_core.stores import records
@@ -69,9 +69,9 @@ async def claim(db: Database, worker_id: str, *, lease_s: float, project_slots: 
             continue
         if row is None:
             return None
-        project = await records.fetch_project_by_id(db, row["project_id"])
-        if project is None:
-            raise Unavailable(what="The project of this build")
+        project = records.project_from(
+            {**row, "id": row["project_id"], "created_at": row["project_created_at"]},
+        )
         return Claim(
             deployment=records.deployment_from(row),
             project=records.with_overrides(project, row["overrides"]),

@@ -198,7 +198,7 @@ class Redis:
                 await asyncio.sleep(REST_S)
             finally:
                 with suppress(RedisError, OSError):
-                    await pubsub.aclose()
+                    await pubsub.aclose()  # type: ignore[no-untyped-call]
 
     def _ring_all(self) -> None:
         for channel in list(self._listeners):

@@ -43,27 +43,35 @@ select
     array(select a.host from aliases a
           where a.project_id = $1 and a.kind = 'custom' and a.branch is null order by a.host) as custom_hosts;
 
--- name: take_version
-select nextval('alias_version') as version;
-
--- name: put_alias
--- No row when the host belongs to another project.
-with before as (select deployment_id from aliases where host = $1)
-insert into aliases (host, project_id, deployment_id, kind, branch, version)
-values ($1, $2, $3, $4, $5, $6)
-on conflict (host) do update
-set deployment_id = excluded.deployment_id, kind = excluded.kind, branch = excluded.branch,
-    version = excluded.version, updated_at = now()
-where aliases.project_id = excluded.project_id
-returning (select deployment_id from before) as previous_deployment_id;
-
--- name: insert_alias_history
+-- name: move_alias
+-- Points a host at a deployment and writes that down for the edges ($6 the site as JSON, its version is filled in
+-- here). No row when the host belongs to another project.
+with before as (
+    select deployment_id from aliases where host = $1
+), moved as (
+    insert into aliases (host, project_id, deployment_id, kind, branch, version)
+    values ($1, $2, $3, $4, $5, nextval('alias_version'))
+    on conflict (host) do update
+    set deployment_id = excluded.deployment_id, kind = excluded.kind, branch = excluded.branch,
+        version = excluded.version, updated_at = now()
+    where aliases.project_id = excluded.project_id
+    returning version
+)
 insert into alias_history
     (version, host, kind, project_id, deployment_id, previous_deployment_id, reason, actor_id, site)
-values ($1, $2, $3, $4, $5, $6, $7, $8, $9);
+select version, $1, $4, $2, $3, (select deployment_id from before), $7, $8,
+    jsonb_set($6::jsonb, '{version}', to_jsonb(version))
+from moved
+returning version, previous_deployment_id;
 
--- name: delete_aliases
-delete from aliases where project_id = $1 returning host, kind, deployment_id;
+-- name: remove_aliases
+-- Takes every host of a project away, and writes that down for the edges.
+with gone as (
+    delete from aliases where project_id = $1 returning host, kind, deployment_id
+)
+insert into alias_history (version, host, kind, project_id, previous_deployment_id, reason, actor_id)
+select nextval('alias_version'), host, kind, $1, deployment_id, $2, $3 from gone
+returning version;
 
 -- name: list_production_history
 -- Newest first. Only what can still be shown.

@@ -28,8 +28,9 @@ set state = $5, worker_id = $1, slot = next.slot, attempt = d.attempt + 1,
     lease_until = clock_timestamp() + make_interval(secs => $2),
     started_at = clock_timestamp(), step = null, step_seconds = '{}'
 from next
+join projects p on p.id = next.project_id
 where d.id = next.id
-returning d.*;
+returning d.*, p.team_id, p.name, p.git_url, p.settings, p.is_publishing_paused, p.created_at as project_created_at;
 
 -- name: extend_lease
 -- No row: this attempt no longer holds the build.

@@ -1,0 +1,251 @@
+"""Deployments: asking for one, calling it off, looking at it; what makes one live is in `publishing`."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Mapping, Sequence
+from typing import Any
+
+from vclone_core.actions.announcing import announce_change
+from vclone_core.actions.platform import Platform, new_id
+from vclone_core.actions.projects import change_settings, missing_of
+from vclone_core.actions.publishing import promote, publish, resolve_host, rollback, wait_receipts
+from vclone_core.errors import EmptySource, MissingBlobs, NotFound
+from vclone_core.models import (
+    Actor,
+    Alias,
+    BuildLimits,
+    Deployment,
+    LogLine,
+    Project,
+    QueuePlace,
+    Source,
+    SourceFile,
+    State,
+    Target,
+)
+from vclone_core.rules.access import require
+from vclone_core.rules.lifecycle import FINAL
+from vclone_core.rules.objectkeys import source_key
+from vclone_core.rules.publishing import decide_target
+from vclone_core.rules.sources import check_files, encode_files
+from vclone_core.stores import buildlogs, queue, records
+from vclone_core.stores.redis import deployment_channel
+
+__all__ = [
+    "cancel",
+    "find_deployment",
+    "find_place",
+    "list_aliases",
+    "list_deployments",
+    "promote",
+    "publish",
+    "read_log",
+    "redeploy",
+    "request_deployment",
+    "resolve_host",
+    "rollback",
+    "wait_receipts",
+    "watch",
+]
+
+
+async def request_deployment(
+    platform: Platform,
+    actor: Actor,
+    project: Project,
+    source: Source,
+    *,
+    target: Target | None = None,
+    files: Sequence[SourceFile] | None = None,
+    overrides: Mapping[str, Any] | None = None,
+    is_push: bool = False,
+) -> Deployment:
+    """Queue a deployment of `source` and wake a worker for it.
+
+    `files` lists an upload's or a prebuilt output's files; their blobs must be stored already, or `MissingBlobs` is
+    raised. `overrides` are settings for this deployment alone. With `is_push` it takes the place of the older ones
+    of its branch that still wait.
+    """
+    require(actor, "deploy")
+    change_settings(project.settings, overrides or {})
+    deployment_id = new_id("deployment")
+    if source.kind != "git":
+        await _store_files(platform, project, deployment_id, files or ())
+    return await _insert(
+        platform, actor, project, source, deployment_id, target=target, overrides=overrides or {}, is_push=is_push
+    )
+
+
+async def redeploy(platform: Platform, actor: Actor, deployment_id: str) -> Deployment:
+    """Queue the same source, for the same target, as a new deployment."""
+    require(actor, "deploy")
+    row = await platform.db.fetch_one("fetch_deployment", actor.team_id, deployment_id)
+    if row is None:
+        raise NotFound(what="deployment")
+    old = records.deployment_from(row)
+    project = await _fetch_project(platform, actor, old.project_id)
+    new = new_id("deployment")
+    if old.source.kind != "git":
+        async with platform.objects.open(source_key(project.id, old.id)) as body:
+            data = b"".join([chunk async for chunk in body.chunks])
+        await platform.objects.put(source_key(project.id, new), data, size=len(data))
+    return await _insert(
+        platform, actor, project, old.source, new, target=old.target, overrides=row["overrides"], is_push=False
+    )
+
+
+async def cancel(platform: Platform, actor: Actor, deployment_id: str) -> Deployment:
+    """Call a deployment off: a queued one is cancelled when this returns, a building one within seconds.
+
+    Raises `WrongState` when it is final already.
+    """
+    require(actor, "cancel a deployment")
+    found = await find_deployment(platform, actor, deployment_id)
+    deployment = await queue.cancel(platform.db, found.id)
+    if deployment.state in FINAL:
+        await announce_change(platform, deployment)
+    else:
+        await platform.redis.publish(deployment_channel(deployment.id), "cancel")
+    return deployment
+
+
+async def find_deployment(platform: Platform, actor: Actor, id_or_host: str) -> Deployment:
+    """Return a deployment of the actor's team by its id or by a host that points at it; raise `NotFound` otherwise."""
+    require(actor, "see a deployment")
+    deployment = await records.fetch_deployment(platform.db, actor.team_id, id_or_host)
+    if deployment is None:
+        raise NotFound(what="deployment")
+    return deployment
+
+
+async def list_deployments(
+    platform: Platform,
+    actor: Actor,
+    *,
+    project: Project | None = None,
+    state: State | None = None,
+    limit: int = 20,
+    before: str | None = None,
+) -> list[Deployment]:
+    """Return deployments of the actor's team, newest first; `before` is the last id of the page before."""
+    require(actor, "see a deployment")
+    rows = await platform.db.fetch(
+        "list_deployments",
+        actor.team_id,
+        None if project is None else project.id,
+        None if state is None else state.value,
+        before,
+        limit,
+    )
+    return [records.deployment_from(row) for row in rows]
+
+
+async def list_aliases(
+    platform: Platform, actor: Actor, project: Project, deployment_ids: Sequence[str] | None = None
+) -> list[Alias]:
+    """Return a project's aliases by host: all of them, or those that point at one of `deployment_ids`."""
+    require(actor, "see a project")
+    return await records.list_aliases(platform.db, project.id, deployment_ids)
+
+
+async def find_place(platform: Platform, deployment: Deployment) -> QueuePlace | None:
+    """Return where a queued deployment stands; None when it isn't queued."""
+    if deployment.state is not State.QUEUED:
+        return None
+    return await queue.fetch_place(platform.db, deployment.id, project_slots=platform.settings.project_slots)
+
+
+async def read_log(
+    platform: Platform, actor: Actor, deployment_id: str, *, after: int = 0, limit: int = buildlogs.PAGE
+) -> list[LogLine]:
+    """Return at most `limit` lines of a deployment's log with a number above `after`."""
+    deployment = await find_deployment(platform, actor, deployment_id)
+    return await buildlogs.read(platform.db, deployment.id, after, limit)
+
+
+async def watch(
+    platform: Platform, actor: Actor, deployment_id: str, *, after: int = 0
+) -> AsyncIterator[LogLine | Deployment]:
+    """Yield the deployment as it is, each line of its log above `after`, and the deployment again on each change.
+
+    Ends with the final deployment, behind its last line.
+    """
+    deployment = await find_deployment(platform, actor, deployment_id)
+    yield deployment
+    async with platform.redis.subscribe(deployment_channel(deployment.id)) as wakes:
+        while True:
+            # The deployment before its lines: behind a final state there is no line that was not read.
+            current = await records.fetch_deployment_by_id(platform.db, deployment.id) or deployment
+            lines = await buildlogs.read(platform.db, deployment.id, after)
+            for line in lines:
+                after = line.number
+                yield line
+            if len(lines) == buildlogs.PAGE:
+                continue
+            if current != deployment:
+                deployment = current
+                yield deployment
+            if deployment.state in FINAL:
+                return
+            await wakes.wait(buildlogs.POLL_S)
+
+
+async def _insert(
+    platform: Platform,
+    actor: Actor,
+    project: Project,
+    source: Source,
+    deployment_id: str,
+    *,
+    target: Target | None,
+    overrides: Mapping[str, Any],
+    is_push: bool,
+) -> Deployment:
+    async with platform.db.transaction() as tx:
+        row = await tx.fetch_one("take_sequence", project.id)
+        if row is None:
+            raise NotFound(what="project")
+        settings = records.settings_from(row["settings"])
+        deployment = await records.insert_deployment(
+            tx,
+            deployment_id=deployment_id,
+            project_id=project.id,
+            target=decide_target(
+                source,
+                asked=target,
+                production_branch=settings.production_branch,
+                has_production=row["has_production"],
+            ),
+            source=source,
+            overrides=overrides,
+            sequence=row["last_sequence"],
+            created_by=actor.user_id,
+        )
+        superseded = await queue.cancel_superseded(tx, deployment) if is_push and source.kind == "git" else []
+    # After the commit, or a worker could look for a row that isn't there yet.
+    if await platform.redis.ring(deployment.id, project.id, high=deployment.target is Target.PRODUCTION):
+        await platform.db.execute("note_rung", deployment.id)
+    for changed in (deployment, *superseded):
+        await announce_change(platform, changed, project)
+    return deployment
+
+
+async def _store_files(platform: Platform, project: Project, deployment_id: str, files: Sequence[SourceFile]) -> None:
+    if not files:
+        raise EmptySource()
+    check_files(files, BuildLimits())
+    missing = await missing_of(platform, project.id, [file.sha256 for file in files])
+    if missing:
+        path = next(file.path for file in files if file.sha256 == missing[0])
+        raise MissingBlobs(count=len(missing), path=path)
+    data = encode_files(files)
+    await platform.objects.put(
+        source_key(project.id, deployment_id), data, size=len(data), content_type="application/json"
+    )
+
+
+async def _fetch_project(platform: Platform, actor: Actor, project_id: str) -> Project:
+    project = await records.fetch_project(platform.db, actor.team_id, project_id)
+    if project is None:
+        raise NotFound(what="project")
+    return project

@@ -1,0 +1,85 @@
+"""What every use case is given: the settings, the stores and the plugins of one process."""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+import time
+from collections.abc import AsyncIterator, Coroutine
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from vclone_core.errors import BadSettings
+from vclone_core.ids import RANDOM_BITS, build_id
+from vclone_core.plugins import Plugins, load_plugins
+from vclone_core.protocols import ObjectStore
+from vclone_core.settings import Settings
+from vclone_core.stores import redis
+from vclone_core.stores.objects import open_object_store
+from vclone_core.stores.postgres import Database
+from vclone_core.stores.redis import Redis
+
+# A process that ends gives the announcements that are under way this long.
+FAREWELL_S: Final = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class Platform:
+    """One process's hold on everything: made by `open_platform`, handed to every action."""
+
+    settings: Settings
+    db: Database
+    redis: Redis
+    objects: ObjectStore
+    plugins: Plugins
+    _running: set[asyncio.Task[None]] = field(default_factory=set)
+
+    def announce(self, hook: str, **arguments: Any) -> None:
+        """Tell the plugins of an event without waiting for them."""
+        self.start(self.plugins.announce(hook, **arguments), name=f"announce {hook}")
+
+    def start(self, work: Coroutine[Any, Any, None], *, name: str) -> None:
+        """Run something beside the caller; it is held until it ends, or the platform closes."""
+        task = asyncio.create_task(work, name=name)
+        self._running.add(task)
+        task.add_done_callback(self._running.discard)
+
+    async def finish(self) -> None:
+        """Wait shortly for what was started beside, then end it."""
+        if self._running:
+            _, late = await asyncio.wait(self._running, timeout=FAREWELL_S)
+            for task in late:
+                task.cancel()
+
+
+@asynccontextmanager
+async def open_platform(settings: Settings, *, plugins: Plugins | None = None) -> AsyncIterator[Platform]:
+    """Open the stores that the settings name. Raises `BadSettings` or `Unavailable` when one can't be."""
+    missing = [
+        f"VCLONE_{name.upper()} is not set."
+        for name in ("database_url", "redis_url")
+        if not getattr(settings, name).get_secret_value()
+    ]
+    if missing:
+        raise BadSettings(problems=" ".join(missing))
+    plugins = plugins or load_plugins(allow=settings.plugins, drop_in=settings.plugins_dir)
+    objects = open_object_store(settings, plugins)
+    db = await Database.connect(settings.database_url.get_secret_value())
+    bell = await redis.connect(settings.redis_url.get_secret_value())
+    try:
+        try:
+            await objects.start()
+            platform = Platform(settings, db, bell, objects, plugins)
+            yield platform
+            await platform.finish()
+        finally:
+            await objects.close()
+    finally:
+        await bell.close()
+        await db.close()
+
+
+def new_id(kind: str) -> str:
+    """Return a new id of `kind` (a key of `ids.PREFIXES`)."""
+    return build_id(kind, unix_ms=time.time_ns() // 1_000_000, random=secrets.randbits(RANDOM_BITS))
