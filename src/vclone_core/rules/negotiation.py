@@ -37,7 +37,8 @@ def parse_weights(header: bytes) -> Mapping[str, int]:
 def choose_coding(header: bytes | None, size: int, variants: Mapping[str, Variant]) -> str | None:
     """Return the coding to send, a key of `variants` or `identity`; None when the request accepts none of them.
 
-    A file without variants is sent as it is, whatever was asked: a default is better than a refusal (§15.5.7). The highest weight wins; among equals the smallest, since any of them is as good to the client.
+    A file without variants is sent as it is, whatever was asked: a default is better than a refusal (§15.5.7). The
+    highest weight wins; among equals the smallest, since any of them is as good to the client.
     """
     if header is None or not variants or not (weights := parse_weights(header)):
         return IDENTITY
