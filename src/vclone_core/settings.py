@@ -40,6 +40,17 @@ class Settings(BaseSettings):
     edge_public_port: int | None = Field(None, ge=1, le=65535, description="Port in URLs when a proxy changes it.")
     edge_workers: int = Field(1, ge=1, le=64, description="Edge worker processes.")
     edge_server: str = Field("granian", pattern="^(granian|hypercorn)$", description="Edge engine.")
+    edge_fronts: int = Field(1, ge=1, le=16, description="Connection fronts; one feeds three or four workers.")
+    edge_certificates: Path | None = Field(None, description="Folder of NAME.crt and NAME.key; turns TLS on.")
+    edge_tls_port: int = Field(8443, ge=1, le=65535, description="Port for TLS, where there are certificates.")
+    edge_h2_prior_knowledge: bool = Field(False, description="Accept HTTP/2 without TLS, by prior knowledge.")
+    edge_connections_per_address: int = Field(
+        100, ge=1, le=60_000, description="Open connections per client address, or IPv6 /64; raise it behind a proxy."
+    )
+    edge_header_s: float = Field(15.0, ge=0.1, le=60, description="How long a client may take to send a request head.")
+    edge_idle_s: float = Field(60.0, ge=0.1, description="How long a connection without requests is kept.")
+    edge_stall_s: float = Field(60.0, ge=0.1, description="How long a client may take under 1 KiB/s of waiting data.")
+    edge_drain_s: float = Field(30.0, ge=0, description="How long a stopping edge lets downloads finish.")
     edge_domain_ttl_s: float = Field(300.0, gt=0, description="How long an edge trusts a resolved host without news.")
     edge_negative_ttl_s: float = Field(5.0, gt=0, le=10, description="How long an edge remembers an unknown host.")
     edge_stale_s: float = Field(86_400.0, ge=86_400, description="How long a site is served when the API is silent.")

@@ -1,0 +1,44 @@
+"""Which workers take connections: one shared page, written by the supervisor, read by the fronts."""
+
+from __future__ import annotations
+
+import mmap
+import struct
+from enum import IntEnum
+from pathlib import Path
+
+_ENTRY = struct.Struct("=BxxxI")
+
+
+class Standing(IntEnum):
+    """What a worker is good for."""
+
+    DOWN = 0
+    READY = 1
+    LEAVING = 2
+
+
+class Roster:
+    """Made once, before anything is forked. A worker's socket is named by its index and generation."""
+
+    def __init__(self, folder: Path, *, workers: int) -> None:
+        self.folder = folder
+        self.workers = workers
+        self._page = mmap.mmap(-1, max(1, workers) * _ENTRY.size)
+
+    def note(self, index: int, generation: int, standing: Standing) -> None:
+        """Write down where worker `index` stands."""
+        _ENTRY.pack_into(self._page, index * _ENTRY.size, standing, generation)
+
+    def socket_path(self, index: int, generation: int) -> str:
+        """Return where a worker listens."""
+        return f"{self.folder}/worker-{index}-{generation}"
+
+    def ready(self) -> list[tuple[int, str]]:
+        """Return index and socket path of every worker that takes connections."""
+        found = []
+        for index in range(self.workers):
+            standing, generation = _ENTRY.unpack_from(self._page, index * _ENTRY.size)
+            if standing == Standing.READY:
+                found.append((index, self.socket_path(index, generation)))
+        return found

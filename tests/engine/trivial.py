@@ -1,0 +1,97 @@
+"""A small ASGI app that shows what a server does: fixed, streamed, file, echoed, broken and unread answers."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+from typing import Any
+
+from vclone_edge.peers import lookup
+
+SMALL = b"x" * 1024
+CHUNK = b"y" * 65536
+RUNNING = {"streams": 0}
+
+
+def app() -> Any:
+    return _app
+
+
+async def _answer(send: Any, body: bytes, *, status: int = 200, kind: bytes = b"text/plain") -> None:
+    headers = [(b"content-type", kind), (b"content-length", str(len(body)).encode())]
+    await send({"type": "http.response.start", "status": status, "headers": headers})
+    await send({"type": "http.response.body", "body": body})
+
+
+async def _app(scope: Any, receive: Any, send: Any) -> None:
+    if scope["type"] == "lifespan":
+        while True:
+            message = await receive()
+            await send({"type": message["type"] + ".complete"})
+            if message["type"] == "lifespan.shutdown":
+                return
+    assert scope["type"] == "http"
+    path = scope["path"]
+    if path == "/":
+        await send(START)
+        await send(BODY)
+    elif path.startswith("/stream/"):
+        await _stream(receive, send, int(path.split("/")[2]), pause_s=float((path.split("/") + ["0"])[3] or 0))
+    elif path == "/file":
+        await send({"type": "http.response.start", "status": 200, "headers": [(b"content-type", b"text/plain")]})
+        await send({"type": "http.response.pathsend", "path": os.path.abspath(__file__)})
+    elif path == "/scope":
+        address, is_tls = lookup(scope)
+        echo = {"client": address, "is_tls": is_tls, "pid": os.getpid(), "version": scope["http_version"]}
+        await _answer(send, json.dumps(echo).encode(), kind=b"application/json")
+    elif path == "/running":
+        await _answer(send, json.dumps(RUNNING).encode())
+    elif path == "/break":
+        await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"131072")]})
+        await send({"type": "http.response.body", "body": CHUNK, "more_body": True})
+        raise RuntimeError("broken on purpose")
+    elif path == "/refuse":
+        await _answer(send, b"too large", status=413)
+    elif path == "/read":
+        size = 0
+        while True:
+            message = await receive()
+            size += len(message.get("body", b""))
+            if not message.get("more_body"):
+                break
+        await _answer(send, str(size).encode())
+    else:
+        await _answer(send, b"no", status=404)
+
+
+START = {
+    "type": "http.response.start",
+    "status": 200,
+    "headers": [(b"content-type", b"text/plain"), (b"content-length", b"1024")],
+}
+BODY = {"type": "http.response.body", "body": SMALL}
+
+
+async def _stream(receive: Any, send: Any, size: int, *, pause_s: float) -> None:
+    RUNNING["streams"] += 1
+    gone = asyncio.create_task(_wait_for_end(receive))
+    try:
+        await send(
+            {"type": "http.response.start", "status": 200, "headers": [(b"content-length", str(size).encode())]}
+        )
+        left = size
+        while left and not gone.done():
+            piece = CHUNK[:left]
+            left -= len(piece)
+            await send({"type": "http.response.body", "body": piece, "more_body": left > 0})
+            if pause_s:
+                await asyncio.sleep(pause_s)
+    finally:
+        gone.cancel()
+        RUNNING["streams"] -= 1
+
+
+async def _wait_for_end(receive: Any) -> None:
+    while (await receive())["type"] != "http.disconnect":
+        pass
