@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import ctypes
 import importlib
+import logging
 import multiprocessing
 import os
 import signal
@@ -145,13 +146,15 @@ def run_hypercorn(
     config.h2_max_header_list_size = HEADER_BYTES
     config.h11_max_incomplete_size = HEADER_BYTES
     config.accesslog = None
+    config.errorlog = logging.getLogger("hypercorn.error")
 
     async def run() -> None:
         stop = asyncio.Event()
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, stop.set)
-        await serve(load_app(target), config, shutdown_trigger=stop.wait)  # type: ignore[arg-type]
+        # Without a mode it guesses, and takes a plain function for WSGI.
+        await serve(load_app(target), config, shutdown_trigger=stop.wait, mode="asgi")  # type: ignore[arg-type]
 
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run(run())
