@@ -5,12 +5,13 @@ aiohttp is imported on the first request: it takes longer to load than the rest 
 
 from __future__ import annotations
 
+import asyncio
 import json
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
-from vclone_core.cli.context import HOW_TO_START, PlatformAddress
+from vclone_core.cli.context import HOW_TO_START, PlatformAddress, find_platform
 from vclone_core.errors import Unavailable, VcloneError, parse_problem
 from vclone_core.rules.serverevents import EventDecoder, ServerEvent
 
@@ -21,6 +22,8 @@ CONNECT_TIMEOUT_S: Final = 5.0
 ANSWER_TIMEOUT_S: Final = 60.0
 # The API sends a heartbeat every 15 s: when three are missing, the connection is dead.
 STREAM_SILENCE_S: Final = 45.0
+
+Answer = TypeVar("Answer")
 
 
 class ApiClient:
@@ -44,7 +47,7 @@ class ApiClient:
         headers = {"content-type": content_type, "content-length": str(size)}
         return await self._ask("POST", path, data=body, headers=headers, timeout_s=None)
 
-    async def events(self, path: str, *, last_id: str) -> AsyncIterator[ServerEvent]:
+    async def events(self, path: str, *, last_id: str) -> AsyncGenerator[ServerEvent, None]:
         """Yield a stream's events after `last_id` until the server ends it. Raises `Unavailable` when it is cut."""
         import aiohttp
 
@@ -114,3 +117,14 @@ def _translated(address: PlatformAddress) -> Iterator[None]:
     except ValueError as error:
         what = f"The API at {address.api_url} (its answer is not JSON)"
         raise Unavailable(what=what, hint=f"Is {address.api_url} the address of a vclone API?") from error
+
+
+def call_api(options: Mapping[str, str | None], action: Callable[[ApiClient], Awaitable[Answer]]) -> Answer:
+    """Run a command's `action` with a client for the platform that its `platform_options` name."""
+    address = find_platform(api=options["api"], token=options["token"], data_dir=options["data_dir"])
+
+    async def run() -> Answer:
+        async with open_api(address) as api:
+            return await action(api)
+
+    return asyncio.run(run())

@@ -1,0 +1,190 @@
+"""`vclone deploy`: a folder, a git URL or a finished output becomes a deployment with a URL.
+
+The first arrows of the deploy flow are run here: read the folder, send what is missing, ask for the deployment, follow.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import re
+import time
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import click
+
+from vclone_core.cli.client import ApiClient, call_api
+from vclone_core.cli.context import platform_options
+from vclone_core.cli.folder import FolderListing, hash_files, list_folder
+from vclone_core.cli.follow import follow_deployment
+from vclone_core.cli.link import name_project, read_link, write_link
+from vclone_core.cli.progress import say
+from vclone_core.cli.render import print_json, print_line, print_state, raise_unless_ready
+from vclone_core.cli.upload import send_missing
+from vclone_core.errors import Conflict, Invalid, NotFound
+from vclone_core.models import State, Target
+from vclone_core.rules.names import parse_project_name, suggest_project_name
+
+INTERRUPTED: Final = 130
+_GIT_URL: Final = re.compile(r"(?:https?|ssh|git|file)://|[\w.-]+@[\w.-]+:")
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """What one `vclone deploy` asks for. Exactly one of `git_url` and `listing` is set."""
+
+    project: str
+    target: Target | None
+    git_url: str | None = None
+    ref: str | None = None
+    listing: FolderListing | None = None
+    is_prebuilt: bool = False
+    link: Path | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Requested:
+    """The deployment as the API made it, and how much had to travel for it."""
+
+    deployment: Mapping[str, Any]
+    sent_files: int = 0
+    sent_bytes: int = 0
+
+
+@click.command()
+@click.argument("source", default=".", metavar="[FOLDER|GIT_URL]")
+@click.option("--prebuilt", type=click.Path(path_type=Path), metavar="DIR", help="Upload DIR as it is; build nothing.")
+@click.option("--project", metavar="NAME", help="Project to deploy to; made when it is missing.")
+@click.option("--prod", "target", flag_value="production", help="Publish to the project's production address.")
+@click.option("--preview", "target", flag_value="preview", help="Make a preview, also as the first deployment.")
+@click.option("--branch", metavar="REF", help="Branch or tag of the git repository.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object on stdout, and nothing else.")
+@click.option("--no-wait", is_flag=True, help="Return as soon as the deployment is queued.")
+@platform_options
+def command(
+    source: str,
+    prebuilt: Path | None,
+    project: str | None,
+    target: str | None,
+    branch: str | None,
+    as_json: bool,
+    no_wait: bool,
+    **options: str | None,
+) -> None:
+    """Deploy a folder or a git repository and print its URL."""
+    started_s = time.monotonic()
+    order = plan_order(source, prebuilt=prebuilt, project=project, target=target, branch=branch)
+    requested: list[Requested] = []
+
+    async def run(api: ApiClient) -> Mapping[str, Any]:
+        requested.append(await request_deployment(api, order))
+        deployment = requested[0].deployment
+        say(f"Deployment {deployment['id']} of {deployment['project']} is {deployment['state']}.")
+        if no_wait:
+            return deployment
+        return await follow_deployment(api, deployment["id"], on_line=print_line, on_state=print_state)
+
+    try:
+        deployment = call_api(options, run)
+    except KeyboardInterrupt:
+        if requested:
+            deployment_id = requested[0].deployment["id"]
+            say(f"\nStopped following; the deployment goes on. Follow it: vclone logs -f {deployment_id}")
+            say(f"Stop it: vclone cancel {deployment_id}")
+        raise SystemExit(INTERRUPTED) from None
+    if order.link is not None:
+        write_link(order.link, order.project)
+    print_result(requested[0], deployment, seconds=time.monotonic() - started_s, as_json=as_json)
+    raise_unless_ready(deployment)
+
+
+def plan_order(
+    source: str, *, prebuilt: Path | None, project: str | None, target: str | None, branch: str | None
+) -> Order:
+    """Return what to ask for. Everything that can be refused without the platform is refused here."""
+    named = parse_project_name(project) if project is not None else None
+    wanted = Target(target) if target else None
+    if is_git_url(source):
+        if prebuilt is not None:
+            raise Invalid(what="--prebuilt takes a folder, and a git URL was named as well")
+        return Order(named or name_repository(source), wanted, git_url=source, ref=branch)
+    if branch is not None:
+        raise Invalid(what="--branch belongs to a git URL, and a folder was named")
+    folder = Path(source)
+    listing = list_folder(prebuilt or folder, is_output=prebuilt is not None)
+    if listing.secrets:
+        say(f"Not uploaded, since they may hold secrets: {', '.join(listing.secrets)}")
+    linked = read_link(folder)
+    name = named or linked or name_project(folder, prebuilt)
+    # An output that lies elsewhere says nothing about the folder the command happens to run in.
+    is_own = prebuilt is None or prebuilt.resolve().is_relative_to(folder.resolve())
+    link = folder if is_own and linked is None else None
+    return Order(name, wanted, listing=listing, is_prebuilt=prebuilt is not None, link=link)
+
+
+async def request_deployment(api: ApiClient, order: Order) -> Requested:
+    """Bring the source to the platform, making the project where it is missing, and ask for the deployment."""
+    body: dict[str, Any] = {"project": order.project, "target": order.target, "create_project": True}
+    if order.listing is None:
+        body["source"] = {"kind": "git", "url": order.git_url, "ref": order.ref, "sha": None}
+        return Requested(await api.post("/api/deployments", body))
+    files = await asyncio.to_thread(hash_files, order.listing.files)
+    try:
+        sent = await send_missing(api, order.project, files, order.listing.files)
+    except NotFound:
+        await make_project(api, order.project)
+        sent = await send_missing(api, order.project, files, order.listing.files)
+    body["source"] = {"kind": "prebuilt" if order.is_prebuilt else "upload"}
+    body["files"] = [asdict(file) for file in files]
+    return Requested(await api.post("/api/deployments", body), *sent)
+
+
+async def make_project(api: ApiClient, name: str) -> None:
+    """Make a project; one that another command made in the meantime will do."""
+    with contextlib.suppress(Conflict):
+        await api.post("/api/projects", {"name": name})
+    say(f"Made the project {name}.")
+
+
+def print_result(requested: Requested, deployment: Mapping[str, Any], *, seconds: float, as_json: bool) -> None:
+    """Print the deployment's URL on stdout, or everything about it as one JSON object."""
+    if as_json:
+        print_json(
+            {
+                "url": deployment["url"],
+                "deployment_id": deployment["id"],
+                "project": deployment["project"],
+                "state": deployment["state"],
+                "target": deployment["target"],
+                "production_url": deployment.get("production_url"),
+                "created_at": deployment["created_at"],
+                "seconds": round(seconds, 3),
+                "sent_files": requested.sent_files,
+                "sent_bytes": requested.sent_bytes,
+                "failure": deployment.get("failure"),
+            }
+        )
+        return
+    if deployment["state"] == State.READY:
+        say(f"Ready after {seconds:.1f} s.")
+        if deployment.get("production_url"):
+            say(f"Production: {deployment['production_url']}")
+    if deployment["state"] not in (State.FAILED, State.CANCELLED):
+        click.echo(deployment["url"])
+
+
+def is_git_url(source: str) -> bool:
+    """Say whether `source` names a repository; a folder of that name wins over `user@host:path`."""
+    return bool(_GIT_URL.match(source)) and not Path(source).is_dir()
+
+
+def name_repository(url: str) -> str:
+    """Return the project name that a repository's address suggests.
+
+    >>> name_repository("https://example.com/team/My_Shop.git/")
+    'my-shop'
+    """
+    return suggest_project_name(re.split(r"[/:]", url.rstrip("/"))[-1].removesuffix(".git"))

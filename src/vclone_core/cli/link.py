@@ -1,0 +1,72 @@
+"""Which project a folder belongs to: `.vclone/project.json` in it, and `vclone link` that writes it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Final
+
+import click
+
+from vclone_core.cli.client import ApiClient, call_api
+from vclone_core.cli.context import platform_options
+from vclone_core.errors import Invalid
+from vclone_core.rules.names import parse_project_name, suggest_project_name
+
+# An output folder's own name says nothing about the project.
+OUTPUT_NAMES: Final = frozenset(
+    {"dist", "build", "out", "output", ".output", "public", "_site", "site", "www", "static"}
+)
+
+
+def read_link(folder: Path) -> str | None:
+    """Return the name of the project that `folder` is linked to; raise `Invalid` when the link can't be read."""
+    path = folder / ".vclone" / "project.json"
+    try:
+        return parse_project_name(json.loads(path.read_text(encoding="utf-8"))["project"])
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise Invalid(
+            what=f"{path} does not name a project", hint="Run `vclone link PROJECT` to write it anew."
+        ) from error
+
+
+def write_link(folder: Path, project: str) -> bool:
+    """Link `folder` to `project`; False when the folder can't be written to. The link keeps itself out of git."""
+    place = folder / ".vclone"
+    try:
+        place.mkdir(exist_ok=True)
+        (place / ".gitignore").write_text("*\n", encoding="utf-8")
+        (place / "project.json").write_text(json.dumps({"project": project}) + "\n", encoding="utf-8")
+    except OSError:
+        return False
+    return True
+
+
+def name_project(folder: Path, prebuilt: Path | None) -> str:
+    """Return the project name that a folder suggests, or an output folder that lies elsewhere."""
+    place = folder.resolve()
+    if prebuilt is not None and not prebuilt.resolve().is_relative_to(place):
+        place = prebuilt.resolve()
+        while place.name in OUTPUT_NAMES or place.name.startswith("."):
+            place = place.parent
+    return suggest_project_name(place.name)
+
+
+@click.command()
+@click.argument("project", required=False)
+@click.argument("folder", default=".", type=click.Path(path_type=Path, exists=True, file_okay=False))
+@platform_options
+def command(project: str | None, folder: Path, **options: str | None) -> None:
+    """Link a folder to a project, so that `vclone deploy` there deploys to it."""
+    name = project or name_project(folder, None)
+
+    async def find(api: ApiClient) -> str:
+        found: str = (await api.get(f"/api/projects/{name}"))["name"]
+        return found
+
+    found = call_api(options, find)
+    if not write_link(folder, found):
+        raise Invalid(what=f"{folder} can't be written to")
+    click.echo(f"{folder} is linked to the project {found}.")
