@@ -21,5 +21,7 @@ def test_other_names_are_refused() -> None:
 
 
 def test_the_errors_alone_load_neither_plugins_nor_logging() -> None:
-    program = "import sys, vclone_core.errors; print([m for m in ('pluggy', 'structlog', 'asyncio') if m in sys.modules])"
+    program = (
+        "import sys, vclone_core.errors; print([m for m in ('pluggy', 'structlog', 'asyncio') if m in sys.modules])"
+    )
     assert subprocess.run([sys.executable, "-c", program], capture_output=True, text=True).stdout == "[]\n"

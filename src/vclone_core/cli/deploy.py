@@ -64,7 +64,7 @@ class Requested:
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object on stdout, and nothing else.")
 @click.option("--no-wait", is_flag=True, help="Return as soon as the deployment is queued.")
 @platform_options
-def command(
+def deploy(
     source: str,
     prebuilt: Path | None,
     project: str | None,
@@ -173,7 +173,7 @@ def print_result(requested: Requested, deployment: Mapping[str, Any], *, seconds
         if deployment.get("production_url"):
             say(f"Production: {deployment['production_url']}")
     if deployment["state"] not in (State.FAILED, State.CANCELLED):
-        click.echo(deployment["url"])
+        click.echo(deployment["url"] or deployment["id"])
 
 
 def is_git_url(source: str) -> bool:

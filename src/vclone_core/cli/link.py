@@ -1,4 +1,4 @@
-"""Which project a folder belongs to: `.vclone/project.json` in it, and `vclone link` that writes it."""
+"""Which project a folder belongs to: `.vclone/project.json` in it, or what its name suggests."""
 
 from __future__ import annotations
 
@@ -6,10 +6,6 @@ import json
 from pathlib import Path
 from typing import Final
 
-import click
-
-from vclone_core.cli.client import ApiClient, call_api
-from vclone_core.cli.context import platform_options
 from vclone_core.errors import Invalid
 from vclone_core.rules.names import parse_project_name, suggest_project_name
 
@@ -52,21 +48,3 @@ def name_project(folder: Path, prebuilt: Path | None) -> str:
         while place.name in OUTPUT_NAMES or place.name.startswith("."):
             place = place.parent
     return suggest_project_name(place.name)
-
-
-@click.command()
-@click.argument("project", required=False)
-@click.argument("folder", default=".", type=click.Path(path_type=Path, exists=True, file_okay=False))
-@platform_options
-def command(project: str | None, folder: Path, **options: str | None) -> None:
-    """Link a folder to a project, so that `vclone deploy` there deploys to it."""
-    name = project or name_project(folder, None)
-
-    async def find(api: ApiClient) -> str:
-        found: str = (await api.get(f"/api/projects/{name}"))["name"]
-        return found
-
-    found = call_api(options, find)
-    if not write_link(folder, found):
-        raise Invalid(what=f"{folder} can't be written to")
-    click.echo(f"{folder} is linked to the project {found}.")

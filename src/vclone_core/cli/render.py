@@ -28,10 +28,15 @@ def print_json(value: Any) -> None:
     click.echo(json.dumps(value, indent=2, ensure_ascii=False))
 
 
-def print_line(line: Mapping[str, Any]) -> None:
-    """Print a log line with the step it belongs to; output of the user's commands is indented."""
+def format_line(line: Mapping[str, Any]) -> str:
+    """Return a log line after the step it belongs to; the platform's own lines stand out by colour."""
     step = click.style(f"{line['step']:>8}", fg="cyan" if line["stream"] == "platform" else "bright_black")
-    say(f"{step}  {line['text']}")
+    return f"{step}  {line['text']}"
+
+
+def print_line(line: Mapping[str, Any]) -> None:
+    """Print a log line for the person."""
+    say(format_line(line))
 
 
 def print_state(deployment: Mapping[str, Any]) -> None:

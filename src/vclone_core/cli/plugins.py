@@ -1,0 +1,63 @@
+"""`vclone plugins`: what is installed, what each plugin does, and why one was refused."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import asdict
+
+import click
+
+from vclone_core.cli.render import format_table, print_json
+from vclone_core.errors import NotFound
+from vclone_core.plugins import PluginInfo, Plugins, load_plugins
+from vclone_core.settings import load_settings
+
+
+def load_own_plugins() -> Plugins:
+    """Load the plugins that the settings of this shell let in, as the platform's processes do it."""
+    settings = load_settings(os.environ)
+    return load_plugins(allow=settings.plugins, drop_in=settings.plugins_dir)
+
+
+@click.group()
+def plugins() -> None:
+    """Show the installed plugins."""
+
+
+@plugins.command("list")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def list_plugins(as_json: bool) -> None:
+    """List every plugin that was found, also those that are refused."""
+    infos = load_own_plugins().infos
+    if as_json:
+        print_json([asdict(info) for info in infos])
+        return
+    rows = [[info.name, info.distribution, info.version, describe_state(info)] for info in infos]
+    click.echo(format_table(["NAME", "DISTRIBUTION", "VERSION", "HOOKS"], rows))
+
+
+@plugins.command("info")
+@click.argument("name")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def show_plugin(name: str, as_json: bool) -> None:
+    """Show one plugin."""
+    found = next((info for info in load_own_plugins().infos if info.name == name), None)
+    if found is None:
+        raise NotFound(what=f"plugin {name}", hint="`vclone plugins list` shows the installed ones.")
+    if as_json:
+        print_json(asdict(found))
+        return
+    facts = {
+        "name": found.name,
+        "from": f"{found.distribution} {found.version}".strip(),
+        "hooks": ", ".join(found.hooks),
+    }
+    if found.refused:
+        facts["refused"] = found.refused
+    for label, fact in facts.items():
+        click.echo(f"{label:<8} {fact}")
+
+
+def describe_state(info: PluginInfo) -> str:
+    """Return what a plugin does, or why it does nothing."""
+    return f"refused: {info.refused}" if info.refused else ", ".join(info.hooks)
