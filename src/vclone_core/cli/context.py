@@ -57,8 +57,8 @@ def find_platform(
         known = found.token if found is not None and found.api_url == api else ""
         return PlatformAddress(api, known if token is None else token)
     if found is None:
-        where = f"A platform in {data_dir}" if data_dir else "A platform"
-        raise Unavailable(what=where, hint=HOW_TO_START)
+        where = f"in {data_dir}" if data_dir else "for this user"
+        raise Unavailable(sentence=f"There is no platform {where}.", hint=HOW_TO_START)
     return PlatformAddress(found.api_url, found.token if token is None else token)
 
 

@@ -119,9 +119,10 @@ def plan_order(
         say(f"Not uploaded, since they may hold secrets: {', '.join(listing.secrets)}")
     linked = read_link(folder)
     name = named or linked or name_project(folder, prebuilt)
-    # An output that lies elsewhere says nothing about the folder the command happens to run in.
+    # An output that lies elsewhere says nothing about the folder the command happens to run in; and a folder whose
+    # project is named each time needs no link.
     is_own = prebuilt is None or prebuilt.resolve().is_relative_to(folder.resolve())
-    link = folder if is_own and linked is None else None
+    link = folder if is_own and not named and linked is None else None
     return Order(name, wanted, listing=listing, is_prebuilt=prebuilt is not None, link=link)
 
 
