@@ -9,7 +9,7 @@ import asyncio
 import contextlib
 import re
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -24,7 +24,7 @@ from vclone_core.cli.link import name_project, read_link, write_link
 from vclone_core.cli.progress import say
 from vclone_core.cli.render import print_json, print_line, print_state, raise_unless_ready
 from vclone_core.cli.upload import send_missing
-from vclone_core.errors import Conflict, Invalid, NotFound
+from vclone_core.errors import Conflict, Invalid, NotFound, VcloneError
 from vclone_core.models import State, Target
 from vclone_core.rules.names import parse_project_name, suggest_project_name
 
@@ -76,7 +76,6 @@ def deploy(
 ) -> None:
     """Deploy a folder or a git repository and print its URL."""
     started_s = time.monotonic()
-    order = plan_order(source, prebuilt=prebuilt, project=project, target=target, branch=branch)
     requested: list[Requested] = []
 
     async def run(api: ApiClient) -> Mapping[str, Any]:
@@ -88,7 +87,12 @@ def deploy(
         return await follow_deployment(api, deployment["id"], on_line=print_line, on_state=print_state)
 
     try:
+        order = plan_order(source, prebuilt=prebuilt, project=project, target=target, branch=branch)
         deployment = call_api(options, run)
+    except VcloneError as error:
+        if as_json:
+            print_json(encode_refusal(error, requested))
+        raise
     except KeyboardInterrupt:
         if requested:
             deployment_id = requested[0].deployment["id"]
@@ -97,7 +101,11 @@ def deploy(
         raise SystemExit(INTERRUPTED) from None
     if order.link is not None:
         write_link(order.link, order.project)
-    print_result(requested[0], deployment, seconds=time.monotonic() - started_s, as_json=as_json)
+    seconds = time.monotonic() - started_s
+    if as_json:
+        print_json(encode_result(requested[0], deployment, seconds=seconds))
+    else:
+        print_result(deployment, seconds=seconds)
     raise_unless_ready(deployment)
 
 
@@ -150,31 +158,43 @@ async def make_project(api: ApiClient, name: str) -> None:
     say(f"Made the project {name}.")
 
 
-def print_result(requested: Requested, deployment: Mapping[str, Any], *, seconds: float, as_json: bool) -> None:
-    """Print the deployment's URL on stdout, or everything about it as one JSON object."""
-    if as_json:
-        print_json(
-            {
-                "url": deployment["url"],
-                "deployment_id": deployment["id"],
-                "project": deployment["project"],
-                "state": deployment["state"],
-                "target": deployment["target"],
-                "production_url": deployment.get("production_url"),
-                "created_at": deployment["created_at"],
-                "seconds": round(seconds, 3),
-                "sent_files": requested.sent_files,
-                "sent_bytes": requested.sent_bytes,
-                "failure": deployment.get("failure"),
-            }
-        )
-        return
+def print_result(deployment: Mapping[str, Any], *, seconds: float) -> None:
+    """Print the deployment's URL on stdout, and the rest for the person."""
     if deployment["state"] == State.READY:
         say(f"Ready after {seconds:.1f} s.")
         if deployment.get("production_url"):
             say(f"Production: {deployment['production_url']}")
     if deployment["state"] not in (State.FAILED, State.CANCELLED):
         click.echo(deployment["url"] or deployment["id"])
+
+
+def encode_result(requested: Requested, deployment: Mapping[str, Any], *, seconds: float) -> dict[str, Any]:
+    """Return what `--json` prints of a deployment."""
+    return {
+        "url": deployment["url"],
+        "deployment_id": deployment["id"],
+        "project": deployment["project"],
+        "state": deployment["state"],
+        "target": deployment["target"],
+        "production_url": deployment["production_url"],
+        "created_at": deployment["created_at"],
+        "seconds": round(seconds, 3),
+        "sent_files": requested.sent_files,
+        "sent_bytes": requested.sent_bytes,
+        "failure": deployment["failure"],
+    }
+
+
+def encode_refusal(error: VcloneError, requested: Sequence[Requested]) -> dict[str, Any]:
+    """Return what `--json` prints when there is no deployment, or its end could not be seen."""
+    made = requested[0].deployment if requested else {}
+    return {
+        "url": made.get("url"),
+        "deployment_id": made.get("id"),
+        "project": made.get("project"),
+        "state": made.get("state", State.FAILED),
+        "failure": {"code": error.code, "sentence": error.sentence, "advice": error.advice, "step": None},
+    }
 
 
 def is_git_url(source: str) -> bool:

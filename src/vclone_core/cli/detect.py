@@ -32,7 +32,7 @@ def detect(folder: Path, as_json: bool) -> None:
         print_json(plan)
         return
     for name in ("framework", "kind", "package_manager", "install_command", "build_command", "output_directory"):
-        click.echo(f"{name.replace('_', ' '):<17} {plan[name] if plan[name] is not None else '–'}")
+        click.echo(f"{name.replace('_', ' '):<17} {plan[name] if plan[name] is not None else '(none)'}")
     for reason in plan["reasons"]:
         say(f"  {reason}")
 
