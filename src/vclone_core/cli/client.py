@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from vclone_core.cli.context import HOW_TO_START, PlatformAddress, find_platform
 from vclone_core.errors import Unavailable, VcloneError, parse_problem
-from vclone_core.rules.serverevents import EventDecoder, ServerEvent
+from vclone_core.rules.eventstream import Event, EventParser
 
 if TYPE_CHECKING:
     import aiohttp
@@ -47,19 +47,19 @@ class ApiClient:
         headers = {"content-type": content_type, "content-length": str(size)}
         return await self._ask("POST", path, data=body, headers=headers, timeout_s=None)
 
-    async def events(self, path: str, *, last_id: str) -> AsyncGenerator[ServerEvent, None]:
+    async def events(self, path: str, *, last_id: str) -> AsyncGenerator[Event, None]:
         """Yield a stream's events after `last_id` until the server ends it. Raises `Unavailable` when it is cut."""
         import aiohttp
 
         headers = {"accept": "text/event-stream"} | ({"last-event-id": last_id} if last_id else {})
         timeout = aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_TIMEOUT_S, sock_read=STREAM_SILENCE_S)
-        decoder = EventDecoder(last_id=last_id)
+        parser = EventParser()
         with _translated(self.address):
             async with self._session.get(self.address.api_url + path, headers=headers, timeout=timeout) as answer:
                 if answer.status != 200:
                     raise await _read_refusal(answer, self.address)
                 async for piece in answer.content.iter_any():
-                    for event in decoder.feed(piece):
+                    for event in parser.feed(piece):
                         yield event
 
     async def _ask(self, method: str, path: str, *, timeout_s: float | None = ANSWER_TIMEOUT_S, **request: Any) -> Any:

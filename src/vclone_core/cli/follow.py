@@ -74,9 +74,9 @@ class _Follower:
         async with aclosing(self._api.events(f"{self._path}/logs", last_id=str(self._after or ""))) as events:
             async for event in events:
                 self._hear()
-                if event.event == "line":
+                if event.name == "line":
                     self._tell_line(json.loads(event.data))
-                elif event.event == "state":
+                elif event.name == "state":
                     deployment = json.loads(event.data)
                     if deployment["state"] in FINAL:
                         return
