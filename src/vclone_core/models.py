@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 
 class State(StrEnum):
@@ -161,6 +161,14 @@ class Deployment:
     step: str | None = None
 
 
+class Fence(NamedTuple):
+    """What every write of a build carries. It writes nothing once another attempt, or a final state, has come."""
+
+    deployment_id: str
+    attempt: int
+    worker_id: str
+
+
 @dataclass(frozen=True, slots=True)
 class Claim:
     """A worker's hold on one build. `attempt` is the fencing token of every later write."""
@@ -169,6 +177,10 @@ class Claim:
     project: Project
     worker_id: str
     attempt: int
+
+    @property
+    def fence(self) -> Fence:
+        return Fence(self.deployment.id, self.attempt, self.worker_id)
 
 
 @dataclass(frozen=True, slots=True)

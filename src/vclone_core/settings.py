@@ -66,7 +66,8 @@ class Settings(BaseSettings):
     project_slots: int = Field(1, ge=1, le=64, description="Builds at once per project.")
     build_timeout_s: float = Field(900.0, ge=10, le=2700, description="Wall clock limit of one build.")
     lease_s: float = Field(45.0, ge=2, description="A build whose worker is silent this long is given to another.")
-    heartbeat_s: float = Field(10.0, gt=0, description="How often a worker renews its lease.")
+    heartbeat_s: float = Field(3.0, gt=0, description="How often a worker renews its lease, and sees a cancellation.")
+    drain_s: float = Field(30.0, ge=0, description="How long a worker that is told to stop lets its builds end.")
     max_attempts: int = Field(3, ge=1, le=10, description="Starts of one build before it counts as failed.")
     git_allow_insecure: bool = Field(False, description="Also clone from http:// and loopback addresses.")
 

@@ -8,6 +8,7 @@ commits, and no edge that has seen version n can have missed an earlier one.
 from __future__ import annotations
 
 import hashlib
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Final
@@ -59,6 +60,7 @@ async def publish(platform: Platform, claim: Claim, manifest: Manifest) -> Publi
     `PublishFailed` when a host belongs to another project. After `Unavailable` it may be called again: what was
     committed without an answer is found.
     """
+    started = time.monotonic()
     stored, sha256 = await _store_manifest(platform, manifest)
     async with platform.db.transaction() as tx:
         await tx.fetch_one("lock_aliases", _MOVES_LOCK)
@@ -76,17 +78,17 @@ async def publish(platform: Platform, claim: Claim, manifest: Manifest) -> Publi
         project = await _fetch_project(tx, deployment.project_id)
         points = await _decide_points(platform, tx, project, deployment)
         lines = [buildlogs.platform_line(Step.PUBLISH, f"Live at {platform.settings.site_url(p.host)}") for p in points]
-        await buildlogs.append(tx, claim, lines, cap_bytes=0)
+        await buildlogs.append(tx, claim.fence, lines, cap_bytes=0)
         ready = await tx.fetch_one(
             "publish_deployment",
-            claim.deployment.id,
-            claim.attempt,
-            claim.worker_id,
+            *claim.fence,
             decide_state(deployment.state, Event.PUBLISH).value,
             stored.framework,
             len(stored.files),
             sum(entry.size for entry in stored.files.values()),
             sha256,
+            Step.PUBLISH.value,
+            round(time.monotonic() - started, 3),
         )
         if ready is None:
             raise StaleAttempt()

@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from typing import Final, Literal
 
 from vclone_core.errors import StaleAttempt
-from vclone_core.models import Claim, LogLine, State
+from vclone_core.models import Fence, LogLine, State
 from vclone_core.rules.lifecycle import FINAL
 from vclone_core.stores.postgres import Queries, Record
 from vclone_core.stores.redis import Redis, deployment_channel
@@ -29,16 +29,16 @@ class NewLine:
     at: datetime
 
 
-async def append(db: Queries, claim: Claim, lines: Sequence[NewLine], *, cap_bytes: int) -> int:
+async def append(db: Queries, fence: Fence, lines: Sequence[NewLine], *, cap_bytes: int) -> int:
     """Store lines behind those there are and return the last one's number.
 
     What lies past `cap_bytes` is dropped, with one line that says so; the platform's own lines always go in. Raises
-    `StaleAttempt` when the claim no longer holds the build.
+    `StaleAttempt` when the fence no longer holds the build.
     """
-    row = await _append(db, claim, lines, cap_bytes)
+    row = await _append(db, fence, lines, cap_bytes)
     if row["dropped"] and not row["was_full"]:
         text = f"The log reached its limit of {cap_bytes // 1024} KiB; further output isn't kept."
-        row = await _append(db, claim, [platform_line(lines[-1].step, text)], cap_bytes)
+        row = await _append(db, fence, [platform_line(lines[-1].step, text)], cap_bytes)
     return int(row["last_number"])
 
 
@@ -50,6 +50,12 @@ def platform_line(step: str, text: str) -> NewLine:
 async def read(db: Queries, deployment_id: str, after: int = 0, limit: int = PAGE) -> list[LogLine]:
     """Return at most `limit` lines with a number above `after`, in order."""
     return [_line_from(row) for row in await db.fetch("list_lines", deployment_id, after, limit)]
+
+
+async def last_number(db: Queries, deployment_id: str) -> int:
+    """Return the number of the newest line; 0 when there is none."""
+    row = await db.fetch_one("fetch_last_number", deployment_id)
+    return 0 if row is None else int(row["log_lines"])
 
 
 async def follow(db: Queries, redis: Redis, deployment_id: str, after: int = 0) -> AsyncIterator[LogLine]:
@@ -69,12 +75,10 @@ async def follow(db: Queries, redis: Redis, deployment_id: str, after: int = 0) 
                 await wakes.wait(POLL_S)
 
 
-async def _append(db: Queries, claim: Claim, lines: Sequence[NewLine], cap_bytes: int) -> Record:
+async def _append(db: Queries, fence: Fence, lines: Sequence[NewLine], cap_bytes: int) -> Record:
     row = await db.fetch_one(
         "append_lines",
-        claim.deployment.id,
-        claim.attempt,
-        claim.worker_id,
+        *fence,
         [line.step for line in lines],
         [line.stream for line in lines],
         [_clean(line.text) for line in lines],

@@ -10,12 +10,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from enum import StrEnum
-from typing import Any, Final
+from typing import Final
 
-from vclone_core.errors import AttemptsExhausted, Duplicate, WrongState
-from vclone_core.models import Claim, Deployment, Failure, QueuePlace, Source, State
+from vclone_core.errors import AttemptsExhausted, Duplicate, StaleAttempt, VcloneError, WrongState, render_log_line
+from vclone_core.models import Claim, Deployment, Failure, Fence, QueuePlace, Source, State
 from vclone_core.rules.lifecycle import FINAL, Event, Loss, decide_loss, decide_state, decide_wait
-from vclone_core.stores import records
+from vclone_core.stores import buildlogs, records
 from vclone_core.stores.postgres import Database, Queries, Record
 
 # A preview that waited this long is as urgent as production: no stream of pushes can starve it.
@@ -83,7 +83,7 @@ async def claim(db: Database, worker_id: str, *, lease_s: float, project_slots: 
 
 async def heartbeat(db: Queries, claim: Claim, *, lease_s: float) -> Hold:
     """Renew a claim's lease; say whether it still holds, and whether somebody wants the build to end."""
-    row = await db.fetch_one("extend_lease", *_fence(claim), lease_s)
+    row = await db.fetch_one("extend_lease", *claim.fence, lease_s)
     if row is None:
         return Hold.LOST
     return Hold.CANCELLED if row["is_cancel_requested"] else Hold.HELD
@@ -94,7 +94,7 @@ async def finish(db: Queries, claim: Claim, event: Event, *, failure: Failure | 
 
     A build that somebody wants to end isn't given back: None too, and the caller ends it with `cancel`.
     """
-    return await _leave(db, claim, Loss(event), failure=failure, counts=False)
+    return await _leave(db, claim.fence, Loss(event), failure=failure, counts=False)
 
 
 async def retry(db: Queries, claim: Claim, *, max_attempts: int, failure: Failure) -> Deployment | None:
@@ -105,31 +105,43 @@ async def retry(db: Queries, claim: Claim, *, max_attempts: int, failure: Failur
     row = await db.fetch_one("fetch_deployment_by_id", claim.deployment.id)
     lost = 1 + (row["lost_attempts"] if row is not None else 0)
     loss = decide_loss(lost_attempts=lost, max_attempts=max_attempts, is_cancel_requested=False)
-    return await _leave(db, claim, loss, failure=failure if loss.event is Event.EXHAUST else None, counts=True)
+    return await _leave(db, claim.fence, loss, failure=failure if loss.event is Event.EXHAUST else None, counts=True)
 
 
 async def reap(db: Database, *, max_attempts: int) -> list[Reaped]:
     """Take every build whose lease ran out from its worker: it is queued again, or failed, or cancelled."""
-    reaped = []
-    for row in await db.fetch("list_expired"):
-        loss = decide_loss(
-            lost_attempts=row["lost_attempts"] + 1,
-            max_attempts=max_attempts,
-            is_cancel_requested=row["cancel_requested_at"] is not None,
-        )
-        error = AttemptsExhausted(attempts=row["attempt"])
-        failure = Failure(error.code, error.sentence, error.advice, row["step"])
-        deployment = await _leave(
-            db,
-            (row["id"], row["attempt"], row["worker_id"]),
-            loss,
-            failure=failure if loss.event is Event.EXHAUST else None,
-            counts=True,
-            only_expired=True,
-        )
-        if deployment is not None:
-            reaped.append(Reaped(deployment, loss, workspace_name(row["id"], row["attempt"])))
-    return reaped
+    found = [await _reap_one(db, row, max_attempts) for row in await db.fetch("list_expired")]
+    return [reaped for reaped in found if reaped is not None]
+
+
+async def _reap_one(db: Database, row: Record, max_attempts: int) -> Reaped | None:
+    fence = Fence(row["id"], row["attempt"], row["worker_id"])
+    loss = decide_loss(
+        lost_attempts=row["lost_attempts"] + 1,
+        max_attempts=max_attempts,
+        is_cancel_requested=row["cancel_requested_at"] is not None,
+    )
+    error = AttemptsExhausted(attempts=row["lost_attempts"] + 1)
+    is_over = loss.event is Event.EXHAUST
+    text = render_log_line(error) if is_over else "The worker of this build went silent; another one takes over."
+    try:
+        async with db.transaction() as tx:
+            line = buildlogs.platform_line(row["step"] or "", text)
+            await buildlogs.append(tx, fence, [line], cap_bytes=0)
+            deployment = await _leave(
+                tx, fence, loss, failure=to_failure(error) if is_over else None, counts=True, only_expired=True
+            )
+            if deployment is None:
+                # It gave a sign of life after all: the line above goes with the transaction.
+                raise StaleAttempt
+    except StaleAttempt:
+        return None
+    return Reaped(deployment, loss, workspace_name(fence.deployment_id, fence.attempt))
+
+
+def to_failure(error: VcloneError, step: str | None = None) -> Failure:
+    """Return an error as it is kept with a deployment. Without a step it is the one the build was in."""
+    return Failure(error.code, error.sentence, error.advice, step)
 
 
 async def cancel(db: Database, deployment_id: str) -> Deployment:
@@ -191,7 +203,7 @@ async def record_step(
     db: Queries, claim: Claim, *, step: str | None = None, step_seconds: Mapping[str, float] | None = None
 ) -> bool:
     """Note the step a build has reached and what earlier ones took; False when the claim no longer holds."""
-    return await db.execute("record_step", *_fence(claim), step, dict(step_seconds or {})) > 0
+    return await db.execute("record_step", *claim.fence, step, dict(step_seconds or {})) > 0
 
 
 async def record_findings(
@@ -199,7 +211,7 @@ async def record_findings(
 ) -> bool:
     """Note what a build found out: its framework, and the commit that its ref stood for. False: it lost its hold."""
     known = {} if source is None else {name: value for name, value in asdict(source).items() if value is not None}
-    return await db.execute("record_findings", *_fence(claim), framework, known) > 0
+    return await db.execute("record_findings", *claim.fence, framework, known) > 0
 
 
 async def list_workspaces(db: Queries) -> frozenset[str]:
@@ -214,7 +226,7 @@ def workspace_name(deployment_id: str, attempt: int) -> str:
 
 async def _leave(
     db: Queries,
-    held: Claim | tuple[str, int, str],
+    fence: Fence,
     loss: Loss,
     *,
     failure: Failure | None,
@@ -224,7 +236,7 @@ async def _leave(
     state = decide_state(State.BUILDING, loss.event)
     row: Record | None = await db.fetch_one(
         "leave_building",
-        *(_fence(held) if isinstance(held, Claim) else held),
+        *fence,
         state.value,
         state in FINAL,
         records.failure_row(failure),
@@ -234,7 +246,3 @@ async def _leave(
         only_expired,
     )
     return None if row is None else records.deployment_from(row)
-
-
-def _fence(claim: Claim) -> tuple[Any, ...]:
-    return claim.deployment.id, claim.attempt, claim.worker_id

@@ -31,3 +31,6 @@ select number, step, stream, text, at from build_logs
 where deployment_id = $1 and number > $2
 order by number
 limit $3;
+
+-- name: fetch_last_number
+select log_lines from deployments where id = $1;

@@ -39,10 +39,12 @@ where id = $1 and attempt = $2 and worker_id = $3 and state = 'building'
 returning cancel_requested_at is not null as is_cancel_requested;
 
 -- name: leave_building
--- Ends an attempt's hold on a build. $4 the new state, $5 is it final, $6 failure, $7 seconds of rest,
--- $8 does it count as lost, $9 only when nobody asked to cancel, $10 only when the lease ran out.
+-- Ends an attempt's hold on a build. $4 the new state, $5 is it final, $6 failure (without a step: in the one that
+-- runs), $7 seconds of rest, $8 does it count as lost, $9 only when nobody asked to cancel, $10 only when the lease
+-- ran out.
 update deployments
-set state = $4, slot = null, lease_until = null, failure = $6,
+set state = $4, slot = null, lease_until = null,
+    failure = $6::jsonb || jsonb_build_object('step', coalesce($6::jsonb ->> 'step', step)),
     finished_at = case when $5 then clock_timestamp() end,
     not_before = clock_timestamp() + make_interval(secs => $7),
     lost_attempts = lost_attempts + $8::int, rung_at = null
@@ -54,7 +56,8 @@ returning *;
 -- name: publish_deployment
 update deployments
 set state = $4, slot = null, lease_until = null, finished_at = clock_timestamp(),
-    framework = $5, file_count = $6, size_bytes = $7, manifest_sha256 = $8
+    framework = $5, file_count = $6, size_bytes = $7, manifest_sha256 = $8,
+    step = $9, step_seconds = step_seconds || jsonb_build_object($9::text, $10::float8)
 where id = $1 and attempt = $2 and worker_id = $3 and state = 'building' and cancel_requested_at is null
 returning *;
 
