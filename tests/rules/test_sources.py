@@ -27,7 +27,22 @@ def test_paths_that_may_be_sent(path: str) -> None:
 
 @pytest.mark.parametrize(
     "path",
-    ["", "/etc/passwd", "../x", "a/../x", "a/./x", "a//x", "a/", ".", "..", "a\\b", "a\0b", "a\nb", "\ud800", "a" * 1025],
+    [
+        "",
+        "/etc/passwd",
+        "../x",
+        "a/../x",
+        "a/./x",
+        "a//x",
+        "a/",
+        ".",
+        "..",
+        "a\\b",
+        "a\0b",
+        "a\nb",
+        "\ud800",
+        "a" * 1025,
+    ],
 )
 def test_paths_that_are_refused(path: str) -> None:
     with pytest.raises(InvalidFields) as caught:

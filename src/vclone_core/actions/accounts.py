@@ -50,6 +50,12 @@ async def create_token(platform: Platform, actor: Actor, *, name: str, expires_s
     return await _insert_token(platform.db, actor.user_id, actor.team_id, name, expires_s)
 
 
+async def revoke_token(platform: Platform, actor: Actor, token_id: str) -> None:
+    """End an API token of the actor's team; it opens nothing from now on. Raises `NotFound` when there is none."""
+    if not await platform.db.execute("revoke_api_token", token_id, actor.team_id):
+        raise NotFound(what="token")
+
+
 async def actor_from_token(platform: Platform, text: str) -> Actor:
     """Return who an API token speaks for; raise `Unauthorised` when it is none, expired or revoked."""
     if not is_token("api", text):

@@ -22,8 +22,13 @@ log = get_log(__name__)
 LOCK: Final = 0x76636C6F6E6501
 LOCK_POLL_S: Final = 0.1
 LOCK_TIMEOUT_S: Final = 300.0
-# A migration waits at most this long for a table that others use, so that it never queues everybody behind itself.
-TABLE_LOCK_TIMEOUT: Final = "10s"
+SESSION_SETTINGS: Final = {
+    "application_name": "vclone migrate",
+    # A migration waits at most this long for a table that others use: everybody else would wait behind it.
+    "lock_timeout": "10s",
+    # The server ends a statement whose process was killed, and with it the session that holds the lock.
+    "client_connection_check_interval": "1s",
+}
 NO_TRANSACTION: Final = "-- no-transaction"
 
 _MAKE_TABLE: Final = """create table if not exists schema_migrations (
@@ -79,7 +84,7 @@ async def migrate(url: str, *, known: Sequence[Migration] | None = None) -> list
     """
     known = load_migrations() if known is None else known
     with our_errors():
-        connection = await asyncpg.connect(url, timeout=5, server_settings={"lock_timeout": TABLE_LOCK_TIMEOUT})
+        connection = await asyncpg.connect(url, timeout=5, server_settings=SESSION_SETTINGS)
         try:
             if not plan_migrations(known, await _fetch_applied(connection)):
                 return []

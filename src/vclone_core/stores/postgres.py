@@ -18,7 +18,7 @@ from typing import Any, Final, Protocol, TypeAlias
 import asyncpg
 
 from vclone_core.stores.migrations import migrate
-from vclone_core.stores.sqlstates import is_dropped, our_errors
+from vclone_core.stores.sqlstates import is_dropped, is_unsent, our_errors
 
 __all__ = ["Database", "Queries", "Record", "Transaction", "load_queries", "migrate"]
 
@@ -37,6 +37,8 @@ SESSION_SETTINGS: Final = {
     "statement_timeout": "30s",
 }
 
+_DRIVER_ERRORS: Final = (asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError, OSError)
+_LOCKS: Final = re.compile(r"\bfor (no key )?update\b|\bpg_advisory")
 _NAME_LINE: Final = re.compile(r"^-- name: ([a-z0-9_]+)\s*$", re.MULTILINE)
 
 # PostgreSQL can't hold U+0000 in jsonb; an escaped backslash before `u0000` is other text.
@@ -72,7 +74,7 @@ def parse_queries(text: str) -> dict[str, Query]:
         if name in queries:
             raise ValueError(f"the query {name} is there twice")
         sql = "\n".join(line for line in block.strip().splitlines() if not line.startswith("--"))
-        is_read = sql.startswith("select") and " for update" not in sql and "pg_advisory" not in sql
+        is_read = sql.startswith("select") and not _LOCKS.search(sql)
         queries[name] = Query(f"-- {name}\n{sql}", is_read)
     return queries
 
@@ -158,32 +160,47 @@ class Database:
     async def transaction(self) -> AsyncIterator[Transaction]:
         """Open a transaction that commits when the block ends, and rolls back when it raises."""
         with our_errors():
-            connection = await self._pool.acquire(timeout=ACQUIRE_TIMEOUT_S)
+            connection, transaction = await self._begin()
         try:
-            transaction = connection.transaction()
-            with our_errors():
-                await transaction.start()
             try:
                 yield Transaction(connection, self._queries)
             except BaseException:
                 # What went wrong first is what the caller hears; a lost connection has rolled back by itself.
-                with suppress(asyncpg.PostgresError, asyncpg.InterfaceError, OSError):
+                with suppress(*_DRIVER_ERRORS):
                     await transaction.rollback()
                 raise
             with our_errors():
                 await transaction.commit()
         finally:
-            with suppress(asyncpg.PostgresError, asyncpg.InterfaceError, OSError):
+            with suppress(*_DRIVER_ERRORS):
                 await self._pool.release(connection)
+
+    async def _begin(self) -> tuple[Any, Any]:
+        for is_last in (False, True):
+            connection = await self._pool.acquire(timeout=ACQUIRE_TIMEOUT_S)
+            transaction = connection.transaction()
+            try:
+                await transaction.start()
+            except BaseException as error:
+                with suppress(*_DRIVER_ERRORS):
+                    await self._pool.release(connection)
+                if is_last or not (is_unsent(error) or is_dropped(error)):
+                    raise
+                await self._pool.expire_connections()
+            else:
+                return connection, transaction
+        raise AssertionError
 
     async def _run(self, method: str, name: str, args: tuple[Any, ...]) -> Any:
         query = self._queries[name]
         with our_errors():
             try:
                 return await self._run_once(method, query, args)
-            except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError) as error:
-                if not (query.is_read and is_dropped(error)):
+            except _DRIVER_ERRORS as error:
+                if not (is_unsent(error) or (query.is_read and is_dropped(error))):
                     raise
+            # The server restarted, most likely: no other idle connection is worth a try either.
+            await self._pool.expire_connections()
             return await self._run_once(method, query, args)
 
     async def _run_once(self, method: str, query: Query, args: tuple[Any, ...]) -> Any:

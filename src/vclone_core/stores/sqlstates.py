@@ -42,6 +42,7 @@ def explain_error(error: BaseException) -> VcloneError | None:
             return Invalid(what="it holds a character that can't be stored")
         return None if meaning is None else Unavailable(what="The database", sqlstate=state)
     # asyncpg raises InterfaceError for a connection that closed under a caller, as for a wrong use of its API.
+    # It has no other way to tell them apart than the words.
     is_closed = isinstance(error, asyncpg.InterfaceError) and "clos" in str(error)
     if isinstance(error, OSError | TimeoutError | EOFError) or is_closed:
         return Unavailable(what="The database")
@@ -53,6 +54,15 @@ def is_dropped(error: BaseException) -> bool:
     if isinstance(error, asyncpg.PostgresError):
         return (error.sqlstate or "")[:2] == "08" or error.sqlstate in ("57P01", "57P02")
     return isinstance(error, ConnectionError | EOFError | asyncpg.InterfaceError)
+
+
+def is_unsent(error: BaseException) -> bool:
+    """Say whether a query failed before it was sent, so that it may run again whatever it does.
+
+    asyncpg raises its internal error for a query on a connection that the server just ended, between the server's
+    last words and the end of the stream. On a connection nobody shares it means nothing else.
+    """
+    return isinstance(error, asyncpg.InternalClientError)
 
 
 @contextmanager
