@@ -1,0 +1,117 @@
+"""A build's log on its way to its readers: bytes of strangers in, safe lines out, in batches."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import deque
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime
+from typing import Final, Literal, Protocol
+
+from vclone_core.models import Step
+from vclone_core.rules.logtext import LINE_BYTES, LineSplitter, clean_line
+from vclone_core.stores.buildlogs import NewLine
+
+BATCH_S: Final = 0.2
+BATCH_LINES: Final = 500
+# What the last lines of a command's output are kept for: to find out why it failed.
+TAIL_LINES: Final = 200
+
+
+class Sink(Protocol):
+    """Where lines are stored."""
+
+    async def append(self, lines: Sequence[NewLine]) -> None:
+        """Store lines in their order. Raises `StaleAttempt` when another worker has the build."""
+
+
+class BuildLog:
+    """The log of one attempt. Lines reach the sink `BATCH_S` after they were said, or sooner when there are many.
+
+    What the sink raises comes out of the next call here, so that a build whose lease was lost ends soon.
+    """
+
+    def __init__(self, sink: Sink, *, limit_bytes: int) -> None:
+        self._sink = sink
+        # The store says where its limit is reached; a little over it makes sure that it does.
+        self._left_bytes = limit_bytes + 4 * LINE_BYTES
+        self._step = Step.CLONE
+        self._waiting: list[NewLine] = []
+        self._splitters: dict[Literal["stdout", "stderr"], LineSplitter] = {
+            "stdout": LineSplitter(),
+            "stderr": LineSplitter(),
+        }
+        self._writing = asyncio.Lock()
+        self._flush: asyncio.Task[None] | None = None
+        self.tail: deque[str] = deque(maxlen=TAIL_LINES)
+        self.step_seconds: dict[str, float] = {}
+
+    @asynccontextmanager
+    async def step(self, step: Step) -> AsyncIterator[None]:
+        """Time a step; its lines carry its name, its last one the seconds."""
+        self._step = step
+        started = time.monotonic()
+        is_done = False
+        try:
+            yield
+            is_done = True
+        finally:
+            await self.finish_output()
+            seconds = time.monotonic() - started
+            self.step_seconds[step.value] = round(seconds, 3)
+            if is_done:
+                await self.line(f"{step.value}: {seconds:.2f} s")
+
+    async def line(self, text: str) -> None:
+        """Say something in the platform's own voice, one line for each in `text`."""
+        for line in text.splitlines() or [""]:
+            await self._put("platform", clean_line(line.encode("utf-8", "replace")))
+
+    async def output(self, stream: str, data: bytes) -> None:
+        """Take what a command said; waits while the sink is behind, which makes the command wait."""
+        name: Literal["stdout", "stderr"] = "stderr" if stream == "stderr" else "stdout"
+        for line in self._splitters[name].feed(data):
+            await self._say(name, line)
+
+    async def finish_output(self) -> None:
+        """Say what a command left unfinished on its last line."""
+        for name, splitter in self._splitters.items():
+            for line in splitter.finish():
+                await self._say(name, line)
+
+    async def close(self) -> None:
+        """Store everything that was said."""
+        await self.finish_output()
+        if self._flush is not None:
+            self._flush.cancel()
+            await asyncio.gather(self._flush, return_exceptions=True)
+            self._flush = None
+        await self._write()
+
+    async def _say(self, stream: Literal["stdout", "stderr"], line: str) -> None:
+        self.tail.append(line)
+        if self._left_bytes > 0:
+            self._left_bytes -= len(line) + 1
+            await self._put(stream, line)
+
+    async def _put(self, stream: Literal["platform", "stdout", "stderr"], text: str) -> None:
+        self._waiting.append(NewLine(self._step.value, stream, text, datetime.now(UTC)))
+        if len(self._waiting) >= BATCH_LINES:
+            await self._write()
+        elif self._flush is None or self._flush.done():
+            if self._flush is not None and not self._flush.cancelled():
+                self._flush.result()
+            self._flush = asyncio.create_task(self._write_soon(), name="build log")
+
+    async def _write_soon(self) -> None:
+        await asyncio.sleep(BATCH_S)
+        await self._write()
+
+    async def _write(self) -> None:
+        # One writer at a time keeps the order; a failed batch stays first in the next.
+        async with self._writing:
+            while batch := self._waiting[:BATCH_LINES]:
+                await self._sink.append(batch)
+                del self._waiting[: len(batch)]

@@ -1,0 +1,131 @@
+"""What a build is given, and what its steps hand to each other."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import AsyncExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Protocol
+
+from vclone_core.build.buildlog import BuildLog
+from vclone_core.errors import BuildTimeout
+from vclone_core.models import BuildLimits, Claim, FileEntry, Manifest, ProjectSettings, Route, Source
+from vclone_core.plugins import Plugins
+from vclone_core.protocols import BuildRunner, BuildSession, ExitStatus, ObjectStore
+from vclone_core.rules.buildplan import BuildPlan
+from vclone_core.rules.frameworks import Detection
+from vclone_core.rules.route_sources import OutputConfig
+from vclone_core.settings import Settings
+
+
+class Blobs(Protocol):
+    """The blobs of the build's project."""
+
+    async def missing(self, hashes: Sequence[str]) -> Sequence[str]:
+        """Return which of these SHA-256 are not stored."""
+
+    async def note(self, stored: Sequence[tuple[str, int]]) -> None:
+        """Remember (sha256, size) of what was stored, so that it is not missing any more."""
+
+
+@dataclass(frozen=True, slots=True)
+class Build:
+    """Everything one attempt at one deployment needs from the platform.
+
+    `check_held` raises `StaleAttempt` when another worker has the build. `record_source` and `record_framework` tell
+    what was found out before the build is over. `environment` are the project's own variables.
+    """
+
+    claim: Claim
+    workspace: Path
+    log: BuildLog
+    runner: BuildRunner
+    limits: BuildLimits
+    settings: Settings
+    objects: ObjectStore
+    plugins: Plugins
+    blobs: Blobs
+    check_held: Callable[[], Awaitable[None]]
+    record_source: Callable[[Source], Awaitable[None]]
+    previous_manifest: Callable[[], Awaitable[Manifest | None]]
+    environment: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def project_settings(self) -> ProjectSettings:
+        return self.claim.project.settings
+
+
+@dataclass(frozen=True, slots=True)
+class OutputFile:
+    """One file to be deployed: served at `path` (with a leading `/`), lying at `local` below the output's root."""
+
+    path: str
+    local: str
+    size: int
+    type: str | None = None
+    is_copied: bool = False
+
+
+@dataclass(slots=True)
+class Work:
+    """What the steps have found out and made so far. Each field belongs to the step that is named for it."""
+
+    build: Build
+    started_s: float
+    stack: AsyncExitStack
+    source: Source  # clone
+    folder: Path  # clone: the repository's root
+    root: Path  # detect: the root directory, below or at `folder`
+    detection: Detection | None = None
+    plan: BuildPlan | None = None  # detect
+    output: Path | None = None  # collect
+    config: OutputConfig = field(default_factory=OutputConfig)  # collect
+    files: tuple[OutputFile, ...] = ()  # collect
+    entries: Mapping[str, FileEntry] = field(default_factory=dict)  # optimise
+    bodies: Mapping[str, Path | OutputFile] = field(default_factory=dict)  # optimise: where the bytes of a SHA-256 lie
+    routes: tuple[Route, ...] = ()  # optimise
+    manifest: Manifest | None = None  # upload
+    _session: BuildSession | None = None
+
+    @property
+    def left_s(self) -> float:
+        """How much of the build's time is left; raises `BuildTimeout` when none is."""
+        left = self.started_s + self.build.limits.wall_clock_s - time.monotonic()
+        if left <= 0:
+            raise BuildTimeout(limit_s=round(self.build.limits.wall_clock_s))
+        return left
+
+    async def run(
+        self, argv: Sequence[str], *, cwd: Path, env: Mapping[str, str], timeout_s: float | None = None
+    ) -> ExitStatus:
+        """Run a command in the build's session, its output into the log. The session is opened by the first one."""
+        session = await self._open_session()
+        left_s = self.left_s
+        status = await session.run(
+            argv, cwd=cwd, env=env, timeout_s=min(left_s, timeout_s or left_s), on_output=self.build.log.output
+        )
+        await self.build.log.finish_output()
+        return status
+
+    async def read(
+        self, argv: Sequence[str], *, cwd: Path, env: Mapping[str, str], timeout_s: float
+    ) -> tuple[ExitStatus, str]:
+        """Run a command whose output is for the platform, not for the log: at most 1 MiB of it, both streams in one."""
+        said = bytearray()
+
+        async def keep(stream: str, data: bytes) -> None:
+            said.extend(data[: max(0, 1024**2 - len(said))])
+
+        session = await self._open_session()
+        status = await session.run(argv, cwd=cwd, env=env, timeout_s=min(self.left_s, timeout_s), on_output=keep)
+        return status, said.decode("utf-8", "replace")
+
+    async def _open_session(self) -> BuildSession:
+        # A folder of finished files needs no place to run commands in.
+        if self._session is None:
+            build = self.build
+            opening = build.runner.session(build.claim.deployment.id, build.workspace, build.limits)
+            self._session = await self.stack.enter_async_context(opening)
+        return self._session

@@ -1,0 +1,13 @@
+"""*build*, the fourth step: the project's build command."""
+
+from __future__ import annotations
+
+from vclone_core.build.context import Work
+from vclone_core.build.steps.commands import run_command
+from vclone_core.errors import BuildFailed
+
+
+async def build_output(work: Work) -> None:
+    """Run the build command, if the plan has one; raise `BuildFailed`, `OutOfMemory` or `BuildTimeout`."""
+    if work.plan is not None and work.plan.build_command is not None:
+        await run_command(work, work.plan.build_command, failed=BuildFailed)

@@ -1,0 +1,204 @@
+"""*collect*, the fifth step: which files make the deployment. Links out of the output and special files are refused."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final
+
+from vclone_core.build.context import OutputFile, Work
+from vclone_core.errors import OutputMissing, OutputRefused
+from vclone_core.models import BuildLimits
+from vclone_core.rules.output import Tally, check_path, format_size, is_skipped, pick_output
+from vclone_core.rules.route_sources import OutputConfig, parse_output_config
+from vclone_core.stores.folders import open_beneath, open_folder
+
+READY_OUTPUT: Final = ".vercel/output"
+MAX_CONFIG_BYTES: Final = 4 * 1024**2
+PRESENT_NAMES: Final = 20
+
+
+async def collect_output(work: Work) -> None:
+    """Find the output and list its files; raise `OutputMissing`, `OutputRefused` or `DetectFailed`."""
+    found = await asyncio.to_thread(_find_ready_output, work)
+    if found is not None:
+        work.output, work.config = found
+    elif work.plan is None:
+        work.output = work.folder
+    else:
+        work.output = await asyncio.to_thread(_find_output, work)
+    work.output = await asyncio.to_thread(_refuse_links, work.folder, work.output)
+    is_prebuilt = work.plan is None
+    is_plain = work.plan is not None and work.output.samefile(work.root)
+    files = await asyncio.to_thread(lambda: tuple(_Walk(work, is_plain=is_plain, keeps_all=is_prebuilt).list_files()))
+    if not files:
+        raise OutputRefused(what="the output folder has no files", hint="Check the build command and its log above.")
+    work.files = files
+    size = sum(file.size for file in files)
+    where = work.output.relative_to(os.path.realpath(work.folder)).as_posix()  # noqa: ASYNC240
+    await work.build.log.line(f"{len(files):,} files, {format_size(size)}, from {where}")
+
+
+def _find_ready_output(work: Work) -> tuple[Path, OutputConfig] | None:
+    """Return the static folder and the configuration of a Build Output v3, where the build or the upload has one."""
+    places = [work.root / READY_OUTPUT]
+    if work.plan is None and (work.folder / "static").is_dir():
+        places.append(work.folder)
+    for place in places:
+        if (text := _read_config(work.folder, place / "config.json")) is None:
+            continue
+        config = parse_output_config(text)
+        functions = place / "functions"
+        if functions.is_dir() and any(functions.rglob("*.func")):
+            raise OutputRefused(
+                what="it has functions, and only static output can be served",
+                hint="Configure the framework for a static export.",
+            )
+        return place / "static", config
+    return None
+
+
+def _refuse_links(folder: Path, output: Path) -> Path:
+    """Return where the output really lies; raise `OutputRefused` when a link leads there, wherever it points."""
+    name = output.relative_to(folder)
+    real = Path(os.path.realpath(folder)) / name
+    if Path(os.path.realpath(output)) != real:
+        raise OutputRefused(what=f"the output folder {name} is, or lies behind, a link")
+    if not real.is_dir():
+        raise OutputMissing(expected=name.as_posix(), present="none")
+    return real
+
+
+def _read_config(folder: Path, path: Path) -> str | None:
+    root = open_folder(folder)
+    try:
+        descriptor = open_beneath(root, path.relative_to(folder).as_posix())
+    except OSError:
+        return None
+    finally:
+        os.close(root)
+    with os.fdopen(descriptor, "rb") as file:
+        return file.read(MAX_CONFIG_BYTES).decode("utf-8", "replace")
+
+
+def _find_output(work: Work) -> Path:
+    plan = work.plan
+    assert plan is not None
+    candidates = [path for path in (*plan.output_alternatives, plan.output_directory) if _is_plain(path)]
+    picked = pick_output(candidates, dict(_list_folders(work.root, candidates)))
+    if picked is None:
+        names = [name for name, entry in _list_names(work.root).items() if entry and not name.startswith(".")]
+        present = [name for name in names if name != "node_modules"][:PRESENT_NAMES]
+        # The definition's words may hold braces, which mean facts in a hint.
+        hint = plan.output_hint.replace("{", "{{").replace("}", "}}")
+        raise OutputMissing(
+            expected=plan.output_directory,
+            present=", ".join(present) or "none",
+            hint=f"{hint} Folders that exist: {{present}}." if hint else None,
+        )
+    return work.root if picked == "." else work.root / picked
+
+
+def _is_plain(path: str) -> bool:
+    return path == "." or check_path(path) is None
+
+
+def _list_folders(root: Path, candidates: list[str]) -> Iterator[tuple[str, list[str]]]:
+    """Yield the folders that the candidates go through, with their names; links are no folders here."""
+    wanted = {"."} | {"/".join(parts[:depth]) for parts in map(_split, candidates) for depth in range(len(parts) + 1)}
+    queue = ["."]
+    while queue:
+        path = queue.pop()
+        names = _list_names(root / path)
+        yield path, list(names)
+        for name, is_folder in names.items():
+            below = name if path == "." else f"{path}/{name}"
+            if is_folder and any(_leads_to(below, one) for one in wanted):
+                queue.append(below)
+
+
+def _split(path: str) -> list[str]:
+    return path.split("/")
+
+
+def _leads_to(path: str, pattern: str) -> bool:
+    parts, wanted = path.split("/"), pattern.split("/")
+    return len(parts) <= len(wanted) and all(w in ("*", p) for p, w in zip(parts, wanted, strict=False))
+
+
+def _list_names(folder: Path) -> dict[str, bool]:
+    """Return the names in a folder, and whether each is a folder itself."""
+    try:
+        with os.scandir(folder) as entries:
+            return {entry.name: entry.is_dir(follow_symlinks=False) for entry in entries}
+    except OSError:
+        return {}
+
+
+class _Walk:
+    """One walk over an output: every path is checked, every file counted before any is read."""
+
+    def __init__(self, work: Work, *, is_plain: bool, keeps_all: bool) -> None:
+        assert work.output is not None
+        self.root = work.output
+        self.is_plain = is_plain
+        self.keeps_all = keeps_all
+        self.limits: BuildLimits = work.build.limits
+        self.tally = Tally(work.build.limits)
+        self.overrides = work.config.overrides
+        copied_from = work.detection.definition.copied_from if work.detection else None
+        self.copied = work.root / copied_from if copied_from else None
+
+    def list_files(self) -> Iterator[OutputFile]:
+        """Yield every file to be deployed, in the order of names."""
+        yield from self._walk("", "")
+
+    def _walk(self, path: str, local: str) -> Iterator[OutputFile]:
+        """Yield the files below `path`, which lie below `local`; they differ only behind a link to a folder."""
+        with os.scandir(self.root / local) as entries:
+            found = sorted(entries, key=lambda entry: entry.name)
+        for entry in found:
+            if not self.keeps_all and is_skipped(entry.name, is_plain=self.is_plain):
+                continue
+            yield from self._take(entry, f"{path}{entry.name}", f"{local}{entry.name}")
+
+    def _take(self, entry: os.DirEntry[str], path: str, local: str) -> Iterator[OutputFile]:
+        if problem := check_path(path):
+            raise OutputRefused(what=f"the path {path[:200]!r} {problem}")
+        if entry.is_symlink():
+            local = self._follow(path, local)
+        if entry.is_dir():
+            yield from self._walk(f"{path}/", f"{local}/")
+        elif entry.is_file():
+            size = entry.stat().st_size
+            self.tally.add(path, size)
+            yield self._make_file(path, local, size)
+        else:
+            raise OutputRefused(what=f"{path} is neither a file nor a folder")
+
+    def _follow(self, path: str, local: str) -> str:
+        """Return where a link leads, as a path below the root."""
+        link = self.root / local
+        target = Path(os.path.realpath(link))
+        if not target.is_relative_to(self.root):
+            raise OutputRefused(
+                what=f"{path} is a link to {link.readlink()}, outside of the output",
+                hint="Let the build copy the file into the output.",
+            )
+        if not target.exists():
+            raise OutputRefused(what=f"{path} is a link to {link.readlink()}, which does not exist")
+        if link.is_relative_to(target):
+            raise OutputRefused(what=f"{path} is a link to a folder that holds it")
+        inside = target.relative_to(self.root).as_posix()
+        if not self.keeps_all and any(is_skipped(name, is_plain=self.is_plain) for name in inside.split("/")):
+            raise OutputRefused(what=f"{path} is a link to {inside}, which is never deployed")
+        return inside
+
+    def _make_file(self, path: str, local: str, size: int) -> OutputFile:
+        served, type_ = self.overrides.get(path, (None, None))
+        if served is not None and (problem := check_path(served.strip("/") or "index.html")):
+            raise OutputRefused(what=f"the override path {served[:200]!r} {problem}")
+        is_copied = self.copied is not None and os.path.lexists(self.copied / path)
+        return OutputFile(f"/{(served or path).strip('/')}", local, size, type_, is_copied)

@@ -1,0 +1,51 @@
+"""Runs a project's own command lines for the steps *install* and *build*, and names what went wrong."""
+
+from __future__ import annotations
+
+from vclone_core.build.context import Work
+from vclone_core.errors import BuildTimeout, OutOfMemory, StepFailed
+from vclone_core.models import Target
+from vclone_core.rules.commands import build_environment, describe_exit, explain_exit, plan_user_command
+from vclone_core.rules.names import deployment_host
+
+
+async def run_command(work: Work, command: str, *, failed: type[StepFailed], left_out: tuple[str, ...] = ()) -> None:
+    """Run a command line in the root directory with the build's environment, without the variables `left_out`.
+
+    Raises `OutOfMemory`, `BuildTimeout`, or `failed` with the command and how it ended.
+    """
+    build = work.build
+    build.log.tail.clear()
+    await build.log.line(f"$ {command}")
+    env = {name: value for name, value in plan_environment(work).items() if name not in left_out}
+    depth = len(work.root.relative_to(work.folder).parts)
+    status = await work.run(plan_user_command(command, depth=depth), cwd=work.root, env=env)
+    if status.is_ok:
+        return
+    match explain_exit(code=status.code, reason=status.reason, tail="\n".join(build.log.tail)):
+        case "memory":
+            raise OutOfMemory(command=command)
+        case "timeout":
+            raise BuildTimeout(limit_s=round(build.limits.wall_clock_s))
+        case "missing":
+            hint = "The log above names the program that is missing: add it to package.json, or install it here."
+            raise failed(command=command, outcome=describe_exit(code=status.code, reason=status.reason), hint=hint)
+    raise failed(command=command, outcome=describe_exit(code=status.code, reason=status.reason))
+
+
+def plan_environment(work: Work) -> dict[str, str]:
+    """Return every variable of the build's commands: the framework's, the platform's, then the project's own."""
+    build, plan = work.build, work.plan
+    assert plan is not None and work.detection is not None
+    deployment, project = build.claim.deployment, build.claim.project
+    host = deployment_host(project.name, deployment.id, build.settings.base_domain)
+    given = build_environment(
+        url=build.settings.site_url(host),
+        host=host,
+        target=Target(deployment.target).value,
+        project=project.name,
+        deployment_id=deployment.id,
+        source=work.source,
+        public_prefix=work.detection.definition.public_prefix,
+    )
+    return {**given, **plan.env, **build.environment}

@@ -1,0 +1,68 @@
+"""*detect*, the second step: what the source is, and the plan that follows. Reads the folder, asks the rules."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+from vclone_core.build.context import Work
+from vclone_core.errors import DetectFailed
+from vclone_core.rules.buildplan import BuildPlan, adjust_plan, plan_build
+from vclone_core.rules.definitions import parse_frameworks
+from vclone_core.rules.frameworks import Listing, detect, list_wanted_texts
+from vclone_core.rules.output import check_path
+from vclone_core.stores.folders import read_listing
+
+
+async def detect_framework(work: Work) -> None:
+    """Find the root directory, the framework and the plan; raise `DetectFailed` or `MissingScript`."""
+    build = work.build
+    if work.source.kind == "prebuilt":
+        await build.log.line("A finished output: nothing to install or build")
+        return
+    work.root = _find_root(work.folder, build.project_settings.root_directory)
+    frameworks, problems = parse_frameworks(build.plugins.framework_texts)
+    for problem in problems:
+        await build.log.line(f"Framework definition left out: {problem}")
+    listing = await asyncio.to_thread(read_listing, work.root, list_wanted_texts(frameworks))
+    chosen, why = build.project_settings.framework, "the project settings say so"
+    if chosen is None:
+        chosen, why = _ask_plugins(work, listing)
+    work.detection = detect(listing, frameworks, chosen=chosen, why=why)
+    plan = plan_build(work.detection, listing, build.project_settings)
+    work.plan = _let_plugins_adjust(work, plan)
+    await build.log.line(f"Framework: {work.detection.definition.name}")
+    for reason in work.plan.reasons:
+        await build.log.line(f"  {reason}")
+
+
+def _find_root(folder: Path, root_directory: str) -> Path:
+    name = root_directory.strip("/")
+    if name in ("", "."):
+        return folder
+    if check_path(name):
+        raise DetectFailed(what=f"the root directory {name!r} is not a plain relative path")
+    root = folder / name
+    if not root.is_dir() or root.resolve() != folder.resolve() / name:
+        raise DetectFailed(
+            what=f"the source has no folder {name}", hint="Correct the root directory in the project settings."
+        )
+    return root
+
+
+def _ask_plugins(work: Work, listing: Listing) -> tuple[str | None, str]:
+    answers = work.build.plugins.ask("detect_framework", paths=listing.paths, texts=listing.texts)
+    return (str(answers[0][1]), f"plugin {answers[0][0]} says so") if answers else (None, "")
+
+
+def _let_plugins_adjust(work: Work, plan: BuildPlan) -> BuildPlan:
+    fields = {
+        "framework": plan.framework,
+        "install_command": plan.install_command,
+        "build_command": plan.build_command,
+        "output_directory": plan.output_directory,
+        "env": dict(plan.env),
+    }
+    for plugin, changes in work.build.plugins.ask("build_plan", project=work.build.claim.project, plan=fields):
+        plan = adjust_plan(plan, changes, by=plugin)
+    return plan

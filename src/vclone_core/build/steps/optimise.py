@@ -1,0 +1,197 @@
+"""*optimise*, the sixth step: hashes, types, precompressed variants and the routing table of the collected files."""
+
+from __future__ import annotations
+
+import asyncio
+import gzip
+import hashlib
+import os
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, BinaryIO, Final
+
+import brotli
+
+from vclone_core.build.context import OutputFile, Work
+from vclone_core.errors import DetectFailed, Invalid, OutputRefused
+from vclone_core.models import FileEntry, Manifest, Route, Variant
+from vclone_core.rules.output import COMPRESS_FROM_BYTES, is_fingerprinted, is_worth
+from vclone_core.rules.route_sources import plan_routes
+from vclone_core.rules.tables import compile_table
+from vclone_core.rules.types import is_compressible, pick_type
+from vclone_core.stores.folders import open_beneath, open_folder
+
+# Larger files are hashed piece by piece and stay as they are.
+WHOLE_BYTES: Final = 32 * 1024**2
+PLUGIN_BYTES: Final = 5 * 1024**2
+PIECE_BYTES: Final = 1024**2
+# A batch is one trip to a thread: small enough to share the work out, large enough not to be all trips.
+BATCH_FILES: Final = 32
+BATCH_BYTES: Final = 4 * 1024**2
+THREADS: Final = min(4, os.cpu_count() or 1)
+
+Variants = Mapping[str, Variant]
+
+
+@dataclass(slots=True)
+class _Made:
+    """What one batch gave: entries by path, and where the bytes of each hash lie."""
+
+    entries: dict[str, FileEntry] = field(default_factory=dict)
+    bodies: dict[str, Path | OutputFile] = field(default_factory=dict)
+    compressed: int = 0
+
+
+async def optimise_files(work: Work) -> None:
+    """Fill the manifest's entries and routes. What an earlier deployment compressed isn't compressed again."""
+    assert work.output is not None
+    known = await _find_known(work)
+    folder = work.build.workspace / "variants"
+    await asyncio.to_thread(folder.mkdir, exist_ok=True)
+    immutable = work.detection.definition.immutable if work.detection else ()
+    improve = _ask_plugins(work)
+    loop = asyncio.get_running_loop()
+    root = await asyncio.to_thread(open_folder, work.output)
+    made = _Made()
+    try:
+        with ThreadPoolExecutor(THREADS, thread_name_prefix="optimise") as threads:
+            results = [
+                loop.run_in_executor(threads, _optimise_batch, root, batch, known, folder, immutable, improve)
+                for batch in _batches(work.files)
+            ]
+            for result in results:
+                one = await result
+                made.entries |= one.entries
+                made.bodies |= one.bodies
+                made.compressed += one.compressed
+    finally:
+        os.close(root)
+    work.entries, work.bodies = made.entries, made.bodies
+    work.routes = _compile_routes(work)
+    reused = sum(1 for entry in made.entries.values() if (entry.sha256, entry.type) in known)
+    await work.build.log.line(f"{made.compressed:,} files compressed, {reused:,} known from before")
+
+
+async def _find_known(work: Work) -> dict[tuple[str, str], Variants]:
+    """Return the variants of the project's previous manifest by (SHA-256, type), those whose blobs are still stored."""
+    previous = await work.build.previous_manifest()
+    if previous is None:
+        return {}
+    known = {(entry.sha256, entry.type): entry.variants for entry in previous.files.values()}
+    hashes = {variant.sha256 for variants in known.values() for variant in variants.values()}
+    gone = frozenset(await work.build.blobs.missing(sorted(hashes)) if hashes else ())
+    return {key: variants for key, variants in known.items() if gone.isdisjoint(v.sha256 for v in variants.values())}
+
+
+def _ask_plugins(work: Work) -> Callable[[OutputFile, FileEntry, bytes], bytes] | None:
+    """Return what puts a file through the plugins' `optimise_asset`; None when no plugin has that hook."""
+    plugins = work.build.plugins
+    if not plugins.manager.hook.optimise_asset.get_hookimpls():
+        return None
+
+    def improve(file: OutputFile, entry: FileEntry, body: bytes) -> bytes:
+        for _, better in plugins.ask("optimise_asset", path=file.path, entry=entry, body=body):
+            body = bytes(better)
+        return body
+
+    return improve
+
+
+def _batches(files: Sequence[OutputFile]) -> list[list[OutputFile]]:
+    batches: list[list[OutputFile]] = []
+    size = BATCH_BYTES
+    for file in files:
+        if size >= BATCH_BYTES or len(batches[-1]) >= BATCH_FILES:
+            batches.append([])
+            size = 0
+        batches[-1].append(file)
+        size += file.size
+    return batches
+
+
+def _optimise_batch(
+    root: int,
+    batch: Sequence[OutputFile],
+    known: Mapping[tuple[str, str], Variants],
+    folder: Path,
+    immutable: Sequence[str],
+    improve: Callable[[OutputFile, FileEntry, bytes], bytes] | None,
+) -> _Made:
+    made = _Made()
+    for file in batch:
+        type_ = file.type or pick_type(file.path)
+        is_immutable = is_fingerprinted(file.path, type_, immutable=immutable, is_copied=file.is_copied)
+        try:
+            descriptor = open_beneath(root, file.local)
+        except OSError as error:
+            raise OutputRefused(what=f"{file.path} can't be read ({error.strerror or error})") from error
+        with os.fdopen(descriptor, "rb", 0) as source:
+            body, sha256, size = _read(source)
+        entry = FileEntry(sha256, size, type_, is_immutable)
+        made.bodies[sha256] = replace(file, size=size)
+        if body is not None and improve is not None and size <= PLUGIN_BYTES:
+            better = improve(file, entry, body)
+            if better != body:
+                body = better
+                entry = FileEntry(hashlib.sha256(body).hexdigest(), len(body), type_, is_immutable)
+                made.bodies[entry.sha256] = _write(folder, entry.sha256, body)
+        variants = known.get((entry.sha256, type_))
+        if variants is None and body is not None and entry.size >= COMPRESS_FROM_BYTES and is_compressible(type_):
+            made.compressed += 1
+            variants = _compress(body, folder, made.bodies)
+        made.entries[file.path] = replace(entry, variants=dict(variants or {}))
+    return made
+
+
+def _read(source: BinaryIO | Any) -> tuple[bytes | None, str, int]:
+    """Return a file's bytes (None for a large one), SHA-256 and size."""
+    body = source.read(WHOLE_BYTES + 1)
+    digest, size = hashlib.sha256(body), len(body)
+    if size <= WHOLE_BYTES:
+        return body, digest.hexdigest(), size
+    while piece := source.read(PIECE_BYTES):
+        digest.update(piece)
+        size += len(piece)
+    return None, digest.hexdigest(), size
+
+
+def _compress(body: bytes, folder: Path, bodies: dict[str, Path | OutputFile]) -> dict[str, Variant]:
+    variants = {}
+    for coding, compress in _CODINGS.items():
+        smaller = compress(body)
+        if is_worth(len(body), len(smaller)):
+            sha256 = hashlib.sha256(smaller).hexdigest()
+            variants[coding] = Variant(sha256, len(smaller))
+            bodies[sha256] = _write(folder, sha256, smaller)
+    return variants
+
+
+# Brotli 5 and gzip 6: higher levels cost many times the time for a few per cent. The same bytes give the same blob.
+_CODINGS: Final[Mapping[str, Callable[[bytes], bytes]]] = {
+    "br": lambda body: brotli.compress(body, quality=5),
+    "gzip": lambda body: gzip.compress(body, 6, mtime=0),
+}
+
+
+def _write(folder: Path, sha256: str, body: bytes) -> Path:
+    path = folder / sha256
+    path.write_bytes(body)
+    return path
+
+
+def _compile_routes(work: Work) -> tuple[Route, ...]:
+    project = work.build.claim.project
+    before = [route for _, routes in work.build.plugins.ask("request_rules", project=project) for route in routes]
+    routes = plan_routes(
+        before=before,
+        configured=work.config.routes,
+        files=work.entries,
+        is_single_page=work.detection is not None and work.detection.definition.single_page,
+    )
+    try:
+        compile_table(Manifest(work.build.claim.deployment.id, project.id, None, work.entries, routes))
+    except Invalid as error:
+        raise DetectFailed(what=str(error.facts.get("what", error))) from error
+    return routes

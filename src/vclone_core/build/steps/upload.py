@@ -1,0 +1,97 @@
+"""*upload*, the last step before *publish*: the blobs that the store lacks, then the manifest."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import AsyncIterator, Iterable
+from pathlib import Path
+from typing import Final
+
+from vclone_core.build.context import Build, OutputFile, Work
+from vclone_core.build.parallel import run_each
+from vclone_core.errors import Invalid, UploadFailed
+from vclone_core.models import FileEntry, Manifest
+from vclone_core.rules.manifests import encode_manifest
+from vclone_core.rules.objectkeys import blob_key, manifest_key
+from vclone_core.rules.output import format_size
+from vclone_core.stores.folders import open_beneath, open_folder
+
+IN_FLIGHT: Final = 16
+WHOLE_BYTES: Final = 8 * 1024**2
+PIECE_BYTES: Final = 256 * 1024
+
+
+async def upload_files(work: Work) -> None:
+    """Store what is missing, and the manifest last: a deployment that has one is whole. Raises `UploadFailed`."""
+    build = work.build
+    sizes = _list_blobs(work.entries.values())
+    missing = list(await build.blobs.missing(list(sizes)))
+    assert work.output is not None
+    root = await asyncio.to_thread(open_folder, work.output)
+    try:
+        await run_each(
+            missing,
+            lambda sha256: _put_blob(build, sha256, sizes[sha256], work.bodies[sha256], root),
+            in_flight=min(IN_FLIGHT, len(missing)),
+        )
+    finally:
+        os.close(root)
+    await build.blobs.note([(sha256, sizes[sha256]) for sha256 in missing])
+    deployment = build.claim.deployment
+    manifest = Manifest(
+        deployment_id=deployment.id,
+        project_id=deployment.project_id,
+        framework=work.detection.framework if work.detection else None,
+        files=work.entries,
+        routes=work.routes,
+    )
+    await _put_manifest(build, manifest)
+    work.manifest = manifest
+    size = format_size(sum(sizes[sha256] for sha256 in missing))
+    await build.log.line(f"{len(missing):,} of {len(sizes):,} blobs were new, {size}")
+
+
+def _list_blobs(entries: Iterable[FileEntry]) -> dict[str, int]:
+    """Return the size of every blob the entries need, by SHA-256."""
+    sizes: dict[str, int] = {}
+    for entry in entries:
+        sizes[entry.sha256] = entry.size
+        sizes |= {variant.sha256: variant.size for variant in entry.variants.values()}
+    return sizes
+
+
+async def _put_blob(build: Build, sha256: str, size: int, body: Path | OutputFile, root: int) -> None:
+    key = blob_key(build.claim.project.id, sha256)
+    try:
+        if isinstance(body, Path):
+            await build.objects.put(key, body, size=size, sha256=sha256)
+        elif size <= WHOLE_BYTES:
+            await build.objects.put(key, await asyncio.to_thread(_read, root, body.local), size=size, sha256=sha256)
+        else:
+            await build.objects.put(key, _stream(root, body.local), size=size, sha256=sha256)
+    except (Invalid, OSError) as error:
+        # The hash was made a moment ago: these are not the bytes that it was made of.
+        name = body.path if isinstance(body, OutputFile) else sha256
+        raise UploadFailed(what=f"{name} changed while it was stored", hint="Deploy again.") from error
+
+
+def _read(root: int, local: str) -> bytes:
+    with os.fdopen(open_beneath(root, local), "rb") as file:
+        return file.read(WHOLE_BYTES + 1)
+
+
+async def _stream(root: int, local: str) -> AsyncIterator[bytes]:
+    with os.fdopen(await asyncio.to_thread(open_beneath, root, local), "rb") as file:
+        while piece := await asyncio.to_thread(file.read, PIECE_BYTES):
+            yield piece
+
+
+async def _put_manifest(build: Build, manifest: Manifest) -> None:
+    """Store the manifest. One that an earlier, lost attempt left is replaced, but only by the attempt that holds."""
+    data = encode_manifest(manifest)
+    key = manifest_key(manifest.project_id, manifest.deployment_id)
+    await build.check_held()
+    if not await build.objects.put(key, data, size=len(data), content_type="application/json"):
+        await build.check_held()
+        await build.objects.put(key, data, size=len(data), content_type="application/json", overwrite=True)

@@ -1,0 +1,84 @@
+"""How a build runs the commands of a project: argument lists, environment, and what an exit means."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from typing import Final
+
+from vclone_core.models import Source
+
+
+def plan_user_command(command: str, *, depth: int) -> tuple[str, ...]:
+    """Return how a command line of a project is run: by a shell that finds the programs of `node_modules` first.
+
+    `depth` is how many folders the root directory lies below the repository's root, whose programs are found too.
+    """
+    folders = ":".join(f"$PWD/{'../' * up}node_modules/.bin" for up in range(depth + 1))
+    return ("sh", "-c", f'PATH="{folders}:$PATH"; export PATH\n{command}')
+
+
+def plan_provision(package: str) -> tuple[str, ...]:
+    """Return the command that puts a package manager into the build's home where the machine has none."""
+    program = "yarn" if package.startswith("@yarnpkg/") else package.partition("@")[0]
+    install = shlex.join(("npm", "install", "--global", "--no-audit", "--no-fund", "--loglevel=error", "--prefix"))
+    return (
+        "sh",
+        "-c",
+        f'command -v {shlex.quote(program)} >/dev/null || {install} "$HOME/.local" {shlex.quote(package)}',
+    )
+
+
+def build_environment(
+    *, url: str, host: str, target: str, project: str, deployment_id: str, source: Source, public_prefix: str | None
+) -> dict[str, str]:
+    """Return the variables that the platform gives to install and build.
+
+    With a framework's prefix they are there a second time, as its public ones. `VERCEL=1` is not among them: it makes
+    frameworks build for another platform.
+    """
+    facts = {
+        "VCLONE_URL": url,
+        "VCLONE_HOST": host,
+        "VCLONE_ENV": target,
+        "VCLONE_PROJECT": project,
+        "VCLONE_DEPLOYMENT_ID": deployment_id,
+        "VCLONE_GIT_URL": source.url,
+        "VCLONE_GIT_COMMIT_REF": source.ref,
+        "VCLONE_GIT_COMMIT_SHA": source.sha,
+        "VCLONE_GIT_COMMIT_MESSAGE": (source.message or "").partition("\n")[0] or None,
+        "VCLONE_GIT_COMMIT_AUTHOR": source.author,
+    }
+    given = {name: value for name, value in facts.items() if value is not None}
+    public = {f"{public_prefix}{name}": value for name, value in given.items()} if public_prefix else {}
+    return {"CI": "1", "VCLONE": "1", **given, **public}
+
+
+def explain_exit(*, code: int, reason: str, tail: str) -> str:
+    """Return what ended a command: `memory`, `timeout`, `killed`, `disk`, `missing` (no such program), `failed`."""
+    if reason in ("timeout", "killed", "disk", "memory"):
+        return reason
+    if code in (137, -9) or _MEMORY.search(tail):
+        return "memory"
+    if code == 127:
+        return "missing"
+    return "failed"
+
+
+# What Node.js, Python, Go, Rust, the shell and npm say when memory is short.
+_MEMORY: Final = re.compile(
+    r"JavaScript heap out of memory|Allocation failed - |^MemoryError|Cannot allocate memory|out of memory|ENOMEM"
+    r"|memory allocation of \d+ bytes failed|SIGKILL",
+    re.MULTILINE,
+)
+
+
+def describe_exit(*, code: int, reason: str) -> str:
+    """Return an exit as words: `exit code 2`, `signal 15`.
+
+    >>> describe_exit(code=-15, reason="signal")
+    'signal 15'
+    """
+    if reason in ("killed", "disk"):
+        return {"killed": "too many processes", "disk": "a file over the disk limit"}[reason]
+    return f"signal {-code}" if code < 0 else f"exit code {code}"

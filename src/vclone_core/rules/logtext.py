@@ -1,0 +1,71 @@
+"""The output of strangers' programs as safe text: colours stay, everything else that could move a terminal goes."""
+
+from __future__ import annotations
+
+import re
+from typing import Final
+
+LINE_BYTES: Final = 16 * 1024
+CUT: Final = " … (the line was cut)"
+_COLOUR: Final = r"\x1b\[[0-9;:]{0,64}m"
+# ECMA-48: control sequences (CSI), strings (OSC, DCS, SOS, PM, APC) up to their end or the line's, other escapes,
+# then C0 and C1 controls, and what turns the direction of text around.
+_UNSAFE: Final = re.compile(
+    rf"(?P<colour>{_COLOUR})"
+    r"|(?:\x1b\[|\x9b)[0-?]*[ -/]*[@-~]?"
+    r"|(?:\x1b[\]PX^_]|[\x9d\x90\x98\x9e\x9f])[^\x07\x1b\x9c]*(?:\x07|\x9c|\x1b\\)?"
+    r"|\x1b[ -/]*[0-~]?"
+    r"|[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069\ufeff\ud800-\udfff]"
+)
+_RESETS: Final = re.compile(r"\x1b\[0*m")
+_LAST_COLOUR: Final = re.compile(rf".*({_COLOUR})", re.DOTALL)
+
+
+def clean_line(data: bytes) -> str:
+    r"""Return one line of output, without its end, as text: at most `LINE_BYTES`, its colours closed.
+
+    A carriage return starts the line anew, as on a terminal: of a progress bar the last state stays.
+
+    >>> clean_line(b"10%\r100%\x1b[2K \x1b]0;title\x07done")
+    '100% done'
+    """
+    data = data.rstrip(b"\r")
+    data = data[data.rfind(b"\r") + 1 :]
+    is_cut = len(data) > LINE_BYTES
+    text = data[:LINE_BYTES].decode("utf-8", "replace")
+    text = _UNSAFE.sub(lambda found: found["colour"] or "", text) + (CUT if is_cut else "")
+    last = _LAST_COLOUR.match(text)
+    return text if last is None or _RESETS.fullmatch(last[1]) else f"{text}\x1b[0m"
+
+
+class LineSplitter:
+    """Turns chunks of one stream into lines; keeps no more than `LINE_BYTES` of a line that does not end."""
+
+    def __init__(self) -> None:
+        self._rest = bytearray()
+
+    def feed(self, data: bytes) -> list[str]:
+        """Return the lines that `data` completes."""
+        *whole, rest = data.split(b"\n")
+        lines = []
+        for piece in whole:
+            self._keep(piece)
+            lines.append(clean_line(bytes(self._rest)))
+            self._rest.clear()
+        self._keep(rest)
+        return lines
+
+    def finish(self) -> list[str]:
+        """Return the unfinished line, if there is one."""
+        if not self._rest:
+            return []
+        line = clean_line(bytes(self._rest))
+        self._rest.clear()
+        return [line]
+
+    def _keep(self, piece: bytes) -> None:
+        # One byte more than the limit, so that the cut is seen. Before the last carriage return nothing is shown.
+        if (start := piece.rfind(b"\r", 0, max(len(piece) - 1, 0))) >= 0:
+            self._rest.clear()
+            piece = piece[start + 1 :]
+        self._rest += piece[: max(0, LINE_BYTES + 1 - len(self._rest))]
