@@ -261,7 +261,7 @@ def _kill_marked(mark: str) -> int:
 
 
 def _list_processes() -> list[int]:
-    return [int(entry.name) for entry in os.scandir("/proc") if entry.name.isdigit()]
+    return [int(path.name) for path in Path("/proc").iterdir() if path.name.isdigit()]
 
 
 def _read_environment(pid: int) -> bytes:

@@ -168,4 +168,4 @@ def _make_folders(root: Path, folders: Sequence[str]) -> None:
 
 
 def _has_files(folder: Path) -> bool:
-    return any(entry.name != ".git" for entry in os.scandir(folder))
+    return any(path.name != ".git" for path in folder.iterdir())

@@ -1,0 +1,179 @@
+"""A place to run whole builds in: a real local store, a real runner, and a log that is kept in a list."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tests.git_server import GitServer, serve_git
+
+from vclone_core.build.buildlog import BuildLog
+from vclone_core.build.context import Build
+from vclone_core.build.pipeline import run_build
+from vclone_core.models import (
+    BuildLimits,
+    Claim,
+    Deployment,
+    Manifest,
+    Project,
+    ProjectSettings,
+    Source,
+    State,
+    Target,
+)
+from vclone_core.plugins import Plugins, load_plugins
+from vclone_core.protocols import ObjectStore, RunnerConfig, StoreConfig
+from vclone_core.rules.manifests import decode_manifest
+from vclone_core.rules.objectkeys import blob_key, manifest_key, source_key
+from vclone_core.settings import load_settings
+from vclone_core.stores.buildlogs import NewLine
+
+PLUGINS = load_plugins()
+
+
+@dataclass
+class Lines:
+    """A log's sink that keeps the lines."""
+
+    lines: list[NewLine] = field(default_factory=list)
+
+    async def append(self, lines: Sequence[NewLine]) -> None:
+        self.lines.extend(lines)
+
+    @property
+    def text(self) -> str:
+        return "\n".join(f"{line.step} {line.stream}: {line.text}" for line in self.lines)
+
+
+@dataclass
+class BlobTable:
+    """The blobs of one project, as the platform's table has them."""
+
+    known: set[str] = field(default_factory=set)
+    noted: list[tuple[str, int]] = field(default_factory=list)
+
+    async def missing(self, hashes: Sequence[str]) -> Sequence[str]:
+        return [sha256 for sha256 in hashes if sha256 not in self.known]
+
+    async def note(self, stored: Sequence[tuple[str, int]]) -> None:
+        self.noted += stored
+        self.known |= {sha256 for sha256, _ in stored}
+
+
+@dataclass
+class Place:
+    """A project on a platform of its own; `deploy` runs one build of it after the other."""
+
+    folder: Path
+    objects: ObjectStore
+    plugins: Plugins = field(default_factory=lambda: PLUGINS)
+    blobs: BlobTable = field(default_factory=BlobTable)
+    lines: Lines = field(default_factory=Lines)
+    sources: list[Source] = field(default_factory=list)
+    previous: Manifest | None = None
+    number: int = 0
+    held_checks: int = 0
+
+    async def deploy(
+        self,
+        source: Source,
+        *,
+        files: Mapping[str, str | bytes] | None = None,
+        settings: ProjectSettings | None = None,
+        limits: BuildLimits | None = None,
+        environment: Mapping[str, str] | None = None,
+        allow_insecure: bool = True,
+    ) -> Manifest:
+        """Run one build to its manifest, which is read back from the store."""
+        self.number += 1
+        deployment_id = f"dep_{self.number:020}"
+        if files is not None:
+            await self.store_files(deployment_id, files)
+        build = self.make_build(
+            deployment_id, source, settings, limits or BuildLimits(), environment or {}, allow_insecure
+        )
+        manifest = await run_build(build)
+        key = manifest_key("prj_x", deployment_id)
+        async with self.objects.open(key) as body:
+            assert decode_manifest(b"".join([chunk async for chunk in body.chunks])) == manifest
+        self.previous = manifest
+        return manifest
+
+    def make_build(
+        self,
+        deployment_id: str,
+        source: Source,
+        settings: ProjectSettings | None,
+        limits: BuildLimits,
+        environment: Mapping[str, str],
+        allow_insecure: bool,
+    ) -> Build:
+        self.lines = Lines()
+        now = datetime.now(UTC)
+        project = Project("prj_x", "tem_x", "shop", source.url, settings or ProjectSettings(), False, now)
+        deployment = Deployment(
+            deployment_id, "prj_x", Target.PREVIEW, State.BUILDING, source, 1, 1, None, None, None, None, now, now, None
+        )
+
+        async def check_held() -> None:
+            self.held_checks += 1
+
+        async def record_source(source: Source) -> None:
+            self.sources.append(source)
+
+        async def previous_manifest() -> Manifest | None:
+            return self.previous
+
+        return Build(
+            claim=Claim(deployment, project, "worker", 1),
+            workspace=self.folder / "work" / deployment_id,
+            log=BuildLog(self.lines, limit_bytes=limits.log_bytes),
+            runner=self.plugins.provider("build_runners", "process")(RunnerConfig(options={})),
+            limits=limits,
+            settings=load_settings({}, git_allow_insecure=allow_insecure, base_domain="example.org"),
+            objects=self.objects,
+            plugins=self.plugins,
+            blobs=self.blobs,
+            check_held=check_held,
+            record_source=record_source,
+            previous_manifest=previous_manifest,
+            environment=environment,
+        )
+
+    async def store_files(self, deployment_id: str, files: Mapping[str, str | bytes], **changes: Any) -> None:
+        listed = []
+        for path, content in files.items():
+            data = content.encode() if isinstance(content, str) else content
+            sha256 = hashlib.sha256(data).hexdigest()
+            await self.objects.put(blob_key("prj_x", sha256), data, size=len(data))
+            self.blobs.known.add(sha256)
+            listed.append({"path": path, "sha256": sha256, "size": len(data), "is_executable": False, **changes})
+        data = json.dumps({"files": listed}).encode()
+        await self.objects.put(source_key("prj_x", deployment_id), data, size=len(data))
+
+    async def read(self, sha256: str) -> bytes:
+        async with self.objects.open(blob_key("prj_x", sha256)) as body:
+            return b"".join([chunk async for chunk in body.chunks])
+
+
+@pytest.fixture
+async def place(tmp_path: Path) -> AsyncIterator[Place]:
+    url = f"file://{tmp_path / 'objects'}"
+    objects: ObjectStore = PLUGINS.provider("object_stores", "file")(StoreConfig(url=url))
+    await objects.start()
+    yield Place(tmp_path, objects)
+    await objects.close()
+
+
+@pytest.fixture
+def git(tmp_path: Path) -> Iterator[GitServer]:
+    root = tmp_path / "repositories"
+    root.mkdir()
+    with serve_git(root) as server:
+        yield server
