@@ -329,6 +329,7 @@ class DetectFailed(StepFailed):
     """The project's configuration can't be used: {what}."""
 
     code, exit_code = "detect_failed", 25
+    hint = "Correct it and deploy again."
 
 
 class InstallFailed(StepFailed):
@@ -377,6 +378,7 @@ class OutputRefused(StepFailed):
     """The output can't be deployed: {what}."""
 
     code, exit_code = "output_refused", 46
+    hint = "Change what the build writes into its output folder, and deploy again."
 
 
 class UploadFailed(StepFailed):

@@ -155,7 +155,7 @@ class Place:
             self.blobs.known.add(sha256)
             listed.append({"path": path, "sha256": sha256, "size": len(data), "is_executable": False, **changes})
         data = json.dumps({"files": listed}).encode()
-        await self.objects.put(source_key("prj_x", deployment_id), data, size=len(data))
+        await self.objects.put(source_key("prj_x", deployment_id), data, size=len(data), overwrite=True)
 
     async def read(self, sha256: str) -> bytes:
         async with self.objects.open(blob_key("prj_x", sha256)) as body:

@@ -1,16 +1,47 @@
-"""Whole builds, from a source to a stored manifest, and every way in which one can fail."""
+"""Whole builds, from a source to a stored manifest: what they make, and every way in which one can fail."""
 
 from __future__ import annotations
 
-import brotli
-from tests.build.conftest import Place
-from tests.git_server import GitServer
+import asyncio
+import gzip
+import hashlib
+import json
+import time
+from pathlib import Path
+from typing import Any
 
-from vclone_core.models import Source
+import brotli
+import pluggy
+import pytest
+from tests.build.conftest import PLUGINS, Place
+from tests.git_server import GitServer, run_git
+
+from vclone_core import hookspecs
+from vclone_core.build.pipeline import run_build
+from vclone_core.errors import (
+    BuildFailed,
+    BuildTimeout,
+    CloneFailed,
+    DetectFailed,
+    EmptySource,
+    InstallFailed,
+    MissingScript,
+    OutOfMemory,
+    OutputMissing,
+    OutputRefused,
+    StaleAttempt,
+    StepFailed,
+    UploadFailed,
+)
+from vclone_core.hookspecs import hookimpl
+from vclone_core.models import BuildLimits, FileEntry, ProjectSettings, Route, Source
+from vclone_core.plugins import Plugins
+from vclone_core.rules.objectkeys import blob_key
 
 UPLOAD = Source("upload")
 PREBUILT = Source("prebuilt")
 TEXT = "<!doctype html>" + "<p>hello</p>" * 500
+BUILT = ProjectSettings(framework="static", build_command="sh make.sh", output_directory="dist")
 
 
 async def test_uploaded_folder_becomes_a_manifest(place: Place) -> None:
@@ -22,11 +53,52 @@ async def test_uploaded_folder_becomes_a_manifest(place: Place) -> None:
     page = manifest.files["/index.html"]
     assert page.type == "text/html; charset=utf-8"
     assert brotli.decompress(await place.read(page.variants["br"].sha256)).decode() == TEXT
+    assert gzip.decompress(await place.read(page.variants["gzip"].sha256)).decode() == TEXT
     assert manifest.files["/app.1a2b3c4d.js"].immutable
     assert not page.immutable
     assert manifest.framework == "static"
     assert place.held_checks == 1
     assert [route.dest for route in manifest.routes if route.status == 404] == ["/docs/404.html"]
+
+
+async def test_log_has_every_step_with_its_seconds(place: Place) -> None:
+    await place.deploy(UPLOAD, files={"index.html": "x"})
+    steps = ["clone", "detect", "install", "build", "collect", "optimise", "upload"]
+    assert [line.step for line in place.lines.lines if line.text.startswith(f"{line.step}: ")] == steps
+
+
+async def test_plain_folder_is_served_without_what_belongs_to_its_sources(place: Place) -> None:
+    names = ["index.html", ".well-known/x", ".git/config", "node_modules/a/b.js", ".env.local", "yarn.lock", "a/.env"]
+    manifest = await place.deploy(UPLOAD, files=dict.fromkeys(names, "x"))
+    assert set(manifest.files) == {"/index.html", "/.well-known/x"}
+
+
+async def test_prebuilt_output_is_served_as_it_is(place: Place) -> None:
+    manifest = await place.deploy(PREBUILT, files={"index.html": "x", "package.json": "{", "node_modules/a.js": "y"})
+    assert set(manifest.files) == {"/index.html", "/package.json", "/node_modules/a.js"}
+    assert manifest.framework is None
+
+
+async def test_second_deployment_stores_only_what_changed(place: Place) -> None:
+    files = {f"page-{number}.html": f"{TEXT}{number}" for number in range(20)}
+    first = await place.deploy(UPLOAD, files=files)
+    place.blobs.noted.clear()
+    second = await place.deploy(UPLOAD, files=files | {"page-3.html": f"{TEXT}new"})
+    assert {sha256 for sha256, _ in place.blobs.noted} == {
+        variant.sha256 for variant in second.files["/page-3.html"].variants.values()
+    }
+    assert second.files["/page-4.html"] == first.files["/page-4.html"]
+    assert "1 files compressed, 19 known" in place.lines.text
+
+
+async def test_variants_that_were_collected_are_made_anew(place: Place) -> None:
+    first = await place.deploy(UPLOAD, files={"index.html": TEXT})
+    gone = first.files["/index.html"].variants["br"].sha256
+    place.blobs.known.discard(gone)
+    await place.objects.delete([blob_key("prj_x", gone)])
+    second = await place.deploy(UPLOAD, files={"index.html": TEXT})
+    assert second.files == first.files
+    assert brotli.decompress(await place.read(gone)).decode() == TEXT
 
 
 async def test_git_repository_is_cloned_at_its_default_branch(place: Place, git: GitServer) -> None:
@@ -35,3 +107,415 @@ async def test_git_repository_is_cloned_at_its_default_branch(place: Place, git:
     assert set(manifest.files) == {"/index.html"}
     (source,) = place.sources
     assert (source.sha, source.author, source.message) == (sha, "Ada", "First\n\nbody")
+
+
+async def test_branch_tag_and_exact_commit(place: Place, git: GitServer) -> None:
+    old = git.commit("site", {"old.html": "1"})
+    git.commit("site", {"new.html": "2"})
+    git.commit("site", {"other.html": "3"}, branch="feat/x")
+    run_git(git.root / "site.git", "tag", "v1", old)
+    for ref, sha, page in ((None, None, "/new.html"), ("feat/x", None, "/other.html"), ("v1", None, "/old.html"),
+                           ("main", old, "/old.html"), (None, old, "/old.html")):  # fmt: skip
+        manifest = await place.deploy(Source("git", url=git.address("site"), ref=ref, sha=sha))
+        assert set(manifest.files) == {page}
+
+
+async def test_clone_is_shallow_and_follows_no_submodule(place: Place, git: GitServer) -> None:
+    git.commit("site", {"index.html": "1"})
+    module = f'[submodule "x"]\n\tpath = x\n\turl = {git.address("site")}\n'
+    git.commit("site", {"index.html": "2", ".gitmodules": module})
+    manifest = await place.deploy(Source("git", url=git.address("site")))
+    assert set(manifest.files) == {"/index.html"}
+    cloned = place.folder / "work/dep_00000000000000000001/source"
+    assert run_git(cloned, "rev-list", "--count", "HEAD") == "1"
+    assert not (cloned / ".git/hooks").exists()
+
+
+async def test_repository_that_would_run_something_is_refused(place: Place, git: GitServer) -> None:
+    canary = place.folder / "canary"
+    module = f'[submodule "x"]\n\tpath = x\n\turl = {git.address("site")}\n\tupdate = !touch {canary}\n'
+    git.commit("site", {"index.html": "2", ".gitmodules": module})
+    with pytest.raises(CloneFailed, match="dangerous"):
+        await place.deploy(Source("git", url=git.address("site")))
+    assert not canary.exists()
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"url": "{server}/none.git"}, "no repository"),
+        ({"url": "{server}/private/site.git"}, "private"),
+        ({"url": "{server}/moved/site.git"}, "redirects"),
+        ({"url": "http://127.0.0.1:1/site.git"}, "does not answer"),
+        ({"url": "http://no-such-host.invalid/site.git"}, "does not answer"),
+        ({"ref": "no-such-branch"}, "no branch or tag no-such-branch"),
+        ({"sha": "0123456789012345678901234567890123456789"}, "no commit 0123"),
+    ],
+)
+async def test_clone_failure_names_its_cause(place: Place, git: GitServer, changes: dict[str, str], words: str) -> None:
+    git.commit("site", {"index.html": "1"})
+    fields = {"url": git.address("site"), **changes}
+    fields["url"] = fields["url"].replace("{server}", git.url)
+    with pytest.raises(CloneFailed) as caught:
+        await place.deploy(Source("git", **fields))  # type: ignore[arg-type]
+    assert words in caught.value.sentence
+    assert caught.value.advice
+
+
+async def test_unknown_branch_lists_those_that_exist(place: Place, git: GitServer) -> None:
+    git.commit("site", {"index.html": "1"})
+    git.commit("site", {"index.html": "1"}, branch="next")
+    with pytest.raises(CloneFailed) as caught:
+        await place.deploy(Source("git", url=git.address("site"), ref="nxt"))
+    assert "main, next" in caught.value.advice
+
+
+async def test_empty_repository_and_empty_folder_are_empty_sources(place: Place, git: GitServer) -> None:
+    run_git(git.root, "init", "--quiet", "--bare", "empty.git")
+    git.commit("void", {})
+    for name in ("empty", "void"):
+        with pytest.raises(EmptySource):
+            await place.deploy(Source("git", url=git.address(name)))
+    with pytest.raises(EmptySource):
+        await place.deploy(UPLOAD, files={})
+
+
+@pytest.mark.parametrize(
+    "hostile",
+    [
+        {"url": "ext::sh -c touch% {canary}"},
+        {"url": "--upload-pack=touch {canary}"},
+        {"url": "file:///etc"},
+        {"url": "/etc"},
+        {"url": "ssh://-oProxyCommand=touch%20{canary}/x"},
+        {"url": "git@example.org:a/b.git"},
+        {"url": "https://user:secret@example.org/a.git"},
+        {"url": "https://example.org/a b\n.git"},
+        {"ref": "--upload-pack=touch {canary}"},
+        {"ref": "-x"},
+        {"ref": "a..b"},
+        {"ref": "refs/../../x"},
+        {"ref": "a b"},
+        {"ref": "$(touch {canary})"},
+        {"ref": "a:refs/heads/b"},
+        {"sha": "--upload-pack=touch {canary}"},
+        {"sha": "HEAD"},
+    ],
+)
+async def test_hostile_source_runs_nothing(place: Place, git: GitServer, hostile: dict[str, str]) -> None:
+    git.commit("site", {"index.html": "1"})
+    canary = place.folder / "canary"
+    fields = {"url": git.address("site")} | {
+        key: text.replace("{canary}", str(canary)) for key, text in hostile.items()
+    }
+    with pytest.raises(CloneFailed):
+        await place.deploy(Source("git", **fields))  # type: ignore[arg-type]
+    assert not canary.exists()
+    assert "secret" not in place.lines.text
+
+
+async def test_loopback_is_cloned_only_when_the_operator_says_so(place: Place, git: GitServer) -> None:
+    git.commit("site", {"index.html": "1"})
+    with pytest.raises(CloneFailed, match="https"):
+        await place.deploy(Source("git", url=git.address("site")), allow_insecure=False)
+
+
+@pytest.mark.parametrize(
+    "path", ["../x", "/etc/x", "a/../../x", "a//b", "a\0b", "", "a" * 1100, "/".join("a" * 40), "."]
+)
+async def test_uploaded_path_never_leaves_the_folder(place: Place, path: str) -> None:
+    with pytest.raises(CloneFailed):
+        await place.deploy(UPLOAD, files={"index.html": "x", path: "y"})
+
+
+async def test_uploaded_file_that_is_also_a_folder_is_refused(place: Place) -> None:
+    with pytest.raises(CloneFailed, match="a file and a folder"):
+        await place.deploy(UPLOAD, files={"a": "x", "a/b": "y"})
+
+
+async def test_upload_whose_bytes_are_missing_or_short_fails(place: Place) -> None:
+    await place.store_files("dep_00000000000000000001", {"a": "x"}, sha256="0" * 64)
+    with pytest.raises(CloneFailed, match="never uploaded"):
+        await place.deploy(UPLOAD)
+    await place.store_files("dep_00000000000000000002", {"a": "x"}, size=5)
+    with pytest.raises(CloneFailed, match="1 bytes"):
+        await place.deploy(UPLOAD)
+    with pytest.raises(CloneFailed, match="gone"):
+        await place.deploy(UPLOAD)
+
+
+@pytest.mark.parametrize(
+    ("limits", "words"),
+    [
+        (BuildLimits(output_files=2), "more than 2 files"),
+        (BuildLimits(output_file_bytes=2000), "index.html has 5.9 KiB"),
+        (BuildLimits(output_bytes=7000), "more than 6.8 KiB in all"),
+    ],
+)
+async def test_limit_that_is_broken_is_named(place: Place, limits: BuildLimits, words: str) -> None:
+    with pytest.raises(OutputRefused) as caught:
+        await place.deploy(UPLOAD, files={"index.html": TEXT, "b": "x" * 1900, "c": "z"}, limits=limits)
+    assert words in caught.value.sentence
+    assert caught.value.advice
+
+
+async def build_with(place: Place, script: str, files: dict[str, str] | None = None, **changes: Any) -> Any:
+    return await place.deploy(
+        UPLOAD, files={"make.sh": script, **(files or {})}, settings=changes.pop("settings", BUILT), **changes
+    )
+
+
+async def test_build_command_makes_the_output(place: Place) -> None:
+    manifest = await build_with(place, "echo building; mkdir dist; echo hi > dist/index.html")
+    assert set(manifest.files) == {"/index.html"}
+    assert "build stdout: building" in place.lines.text
+    assert "build platform: $ sh make.sh" in place.lines.text
+
+
+async def test_build_environment(place: Place) -> None:
+    await build_with(place, "mkdir dist; env > dist/env.txt", environment={"API_KEY": "k", "VCLONE_ENV": "own"})
+    assert place.previous is not None
+    said = (await place.read(place.previous.files["/env.txt"].sha256)).decode().splitlines()
+    for line in (
+        "CI=1",
+        "VCLONE=1",
+        "VCLONE_ENV=own",
+        "API_KEY=k",
+        "VCLONE_URL=http://0000000001-shop.example.org:8080",
+    ):
+        assert line in said
+    assert not any(line.startswith(("VERCEL", "VCLONE_DATA", "VCLONE_TEST")) for line in said)
+
+
+async def test_programs_of_node_modules_are_found_also_those_of_the_repository(place: Place) -> None:
+    files = {
+        "packages/site/package.json": '{"devDependencies": {"vite": "6"}}',
+        "node_modules/.bin/vite": '#!/bin/sh\nmkdir dist; echo "$@" > dist/index.html\n',
+    }
+    await place.store_files("dep_00000000000000000001", files, is_executable=True)
+    settings = ProjectSettings(root_directory="packages/site", install_command="")
+    manifest = await place.deploy(UPLOAD, settings=settings)
+    assert (manifest.framework, await place.read(manifest.files["/index.html"].sha256)) == ("vite", b"build\n")
+
+
+@pytest.mark.parametrize(
+    ("script", "error", "words"),
+    [
+        ("echo no >&2; exit 3", BuildFailed, "exit code 3"),
+        ("no-such-program", BuildFailed, "exit code 127"),
+        ("kill -TERM $$", BuildFailed, "signal 15"),
+        ("exit 137", OutOfMemory, "memory"),
+        ("echo 'FATAL ERROR: Reached heap limit Allocation failed - JavaScript heap out of memory'; exit 134",
+         OutOfMemory, "memory"),
+        ("true", OutputMissing, "no output folder `dist`"),
+        ("echo x > dist", OutputMissing, "dist"),
+        ("mkdir dist", OutputRefused, "no files"),
+        ("ln -s /etc dist", OutputMissing, "dist"),
+        ("mkdir dist; ln -s /etc/passwd dist/x", OutputRefused, "x is a link to /etc/passwd"),
+        ("mkdir dist; ln -s ../make.sh dist/x", OutputRefused, "outside"),
+        ("mkdir dist; ln -s /etc dist/x", OutputRefused, "outside"),
+        ("mkdir dist; ln -s none dist/x", OutputRefused, "does not exist"),
+        ("mkdir dist; ln -s . dist/x", OutputRefused, "holds it"),
+        ("mkdir dist; echo > dist/.env; ln -s .env dist/x", OutputRefused, "never deployed"),
+        ("mkdir dist; mkfifo dist/x", OutputRefused, "neither a file nor a folder"),
+        ("mkdir -p .vercel/output; ln -s / .vercel/output/static; echo '{\"version\":3}' > .vercel/output/config.json",
+         OutputRefused, "link"),
+        ("mkdir -p dist/a dist/b; ln -s ../b dist/a/l; ln -s ../a dist/b/l; echo > dist/x", OutputRefused, "deep"),
+    ],
+)  # fmt: skip
+async def test_failing_build(place: Place, script: str, error: type[StepFailed], words: str) -> None:
+    with pytest.raises(error) as caught:
+        await build_with(place, script)
+    assert words in caught.value.sentence
+    assert caught.value.advice
+    assert place.blobs.noted == []
+
+
+async def test_missing_output_lists_the_folders_there_are(place: Place) -> None:
+    with pytest.raises(OutputMissing) as caught:
+        await build_with(place, "mkdir out site .cache; echo > out/index.html")
+    assert "out, site" in caught.value.advice
+    assert ".cache" not in caught.value.advice
+
+
+async def test_links_within_the_output_are_followed(place: Place) -> None:
+    manifest = await build_with(
+        place,
+        "mkdir -p dist/v1; echo one > dist/v1/index.html; cd dist; ln -s v1 latest; ln -s v1/index.html index.html",
+    )
+    assert set(manifest.files) == {"/index.html", "/latest/index.html", "/v1/index.html"}
+    assert len({entry.sha256 for entry in manifest.files.values()}) == 1
+
+
+async def test_build_that_takes_too_long_is_ended(place: Place) -> None:
+    started = time.monotonic()
+    with pytest.raises(BuildTimeout, match="1 seconds"):
+        await build_with(place, "echo started; sleep 30", limits=BuildLimits(wall_clock_s=1.0))
+    assert time.monotonic() - started < 8
+    assert "started" in place.lines.text
+
+
+async def test_cancelled_build_leaves_no_process_and_keeps_its_log(place: Place) -> None:
+    task = asyncio.create_task(build_with(place, "echo $$ > pid; echo started; sleep 30"))
+    pid_file = place.folder / "work/dep_00000000000000000001/source/pid"
+    while not pid_file.exists() or not pid_file.read_text():
+        await asyncio.sleep(0.02)
+    pid = int(pid_file.read_text())
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert not Path(f"/proc/{pid}").exists()
+    assert "started" in place.lines.text
+
+
+async def test_failing_install_has_its_command(place: Place) -> None:
+    settings = ProjectSettings(framework="static", install_command="exit 5", build_command="true")
+    with pytest.raises(InstallFailed, match="exit code 5"):
+        await build_with(place, "", settings=settings)
+
+
+async def test_missing_script_fails_before_the_install(place: Place) -> None:
+    with pytest.raises(MissingScript):
+        await place.deploy(UPLOAD, files={"package.json": '{"dependencies": {"left-pad": "1"}}'})
+    assert "install" not in {line.step for line in place.lines.lines}
+
+
+async def test_nextjs_without_export_is_told_what_to_set(place: Place) -> None:
+    files = {"package.json": '{"dependencies": {"next": "15"}}'}
+    settings = ProjectSettings(install_command="", build_command="mkdir .next")
+    with pytest.raises(OutputMissing) as caught:
+        await place.deploy(UPLOAD, files=files, settings=settings)
+    assert "output: 'export'" in caught.value.advice
+
+
+@pytest.mark.parametrize("root", ["none", "../x", "link", "a/../.."])
+async def test_bad_root_directory_is_refused(place: Place, git: GitServer, root: str) -> None:
+    git.commit("site", {"index.html": "x"})
+    tree = git.root / ".site-tree"
+    (tree / "link").symlink_to("/etc")
+    env = {"GIT_DIR": str(git.root / "site.git"), "GIT_WORK_TREE": str(tree), "GIT_INDEX_FILE": f"{tree}.index"}
+    git.commit_tree("site", tree, env=env, branch="main", message="link")
+    with pytest.raises(DetectFailed):
+        await place.deploy(Source("git", url=git.address("site")), settings=ProjectSettings(root_directory=root))
+
+
+async def test_committed_link_to_the_host_is_refused(place: Place, git: GitServer) -> None:
+    git.commit("site", {"index.html": "x"})
+    tree = git.root / ".site-tree"
+    (tree / "passwd.html").symlink_to("/etc/passwd")
+    env = {"GIT_DIR": str(git.root / "site.git"), "GIT_WORK_TREE": str(tree), "GIT_INDEX_FILE": f"{tree}.index"}
+    git.commit_tree("site", tree, env=env, branch="main", message="link")
+    with pytest.raises(OutputRefused, match="link"):
+        await place.deploy(Source("git", url=git.address("site")))
+
+
+CONFIG = {"version": 3, "routes": [{"src": "/old", "headers": {"Location": "/"}, "status": 308}],
+          "overrides": {"about.html": {"path": "about"}, "data": {"contentType": "application/json"}}}  # fmt: skip
+
+
+@pytest.mark.parametrize("prefix", ["", ".vercel/output/"])
+async def test_ready_output_brings_its_routes_and_overrides(place: Place, prefix: str) -> None:
+    files = {"config.json": json.dumps(CONFIG), "static/about.html": "x", "static/data": "{}"}
+    manifest = await place.deploy(PREBUILT, files={prefix + path: text for path, text in files.items()})
+    assert {path: entry.type for path, entry in manifest.files.items()} == {
+        "/about": "application/octet-stream",
+        "/data": "application/json",
+    }
+    assert manifest.routes[0].src == "/old"
+
+
+@pytest.mark.parametrize(
+    ("config", "words"),
+    [
+        ("{", "config.json is no JSON"),
+        ("[]", "version must be 3"),
+        ('{"version": 2}', "version must be 3"),
+        ('{"version": 3, "routes": {}}', "routes must be a list"),
+        ('{"version": 3, "routes": [{"src": "/a"}, {"dest": "/b"}]}', "routes[1].src must be a text"),
+        ('{"version": 3, "routes": [{"handle": "odd"}]}', "routes[0].handle"),
+        ('{"version": 3, "routes": [{"src": "/a", "status": "308"}]}', "routes[0].status"),
+        ('{"version": 3, "routes": [{"src": "/(a"}]}', "routes[0]"),
+        ('{"version": 3, "overrides": {"a": 1}}', "overrides.a"),
+    ],
+)
+async def test_bad_ready_output_names_the_place(place: Place, config: str, words: str) -> None:
+    with pytest.raises(DetectFailed) as caught:
+        await place.deploy(PREBUILT, files={".vercel/output/config.json": config, ".vercel/output/static/a": "x"})
+    assert words in caught.value.sentence
+
+
+async def test_functions_are_refused_as_long_as_nothing_runs_them(place: Place) -> None:
+    files = {"config.json": '{"version": 3}', "static/a": "x", "functions/api.func/.vc-config.json": "{}"}
+    with pytest.raises(OutputRefused, match="functions"):
+        await place.deploy(PREBUILT, files={f".vercel/output/{path}": text for path, text in files.items()})
+
+
+async def test_file_that_changes_under_the_upload_is_not_stored(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    real = place.blobs.missing
+    source = place.folder / "work/dep_00000000000000000001/source"
+
+    async def swap(hashes: list[str]) -> list[str]:
+        (source / "dist/index.html").write_text("swapped")
+        return list(await real(hashes))
+
+    place.blobs.missing = swap  # type: ignore[method-assign, assignment]
+    with pytest.raises(UploadFailed, match=r"index\.html changed"):
+        await build_with(place, "mkdir dist; echo hi > dist/index.html")
+    stored = [info.key async for info in place.objects.list("prj_x/blobs/")]
+    assert blob_key("prj_x", hashlib.sha256(b"swapped").hexdigest()) not in stored
+
+
+async def test_manifest_of_a_lost_attempt_is_replaced_by_the_one_that_holds(place: Place) -> None:
+    await place.deploy(UPLOAD, files={"index.html": "one"})
+    place.number = 0
+    manifest = await place.deploy(UPLOAD, files={"index.html": "two"})
+    assert manifest.files["/index.html"].sha256 == hashlib.sha256(b"two").hexdigest()
+
+
+async def test_lost_lease_ends_the_build_at_its_next_line(place: Place) -> None:
+    class LostLines:
+        async def append(self, lines: object) -> None:
+            raise StaleAttempt()
+
+    build_id = "dep_00000000000000000001"
+    await place.store_files(build_id, {"index.html": "x", "make.sh": "while true; do echo x; sleep 0.01; done"})
+    build = place.make_build(build_id, UPLOAD, BUILT, BuildLimits(), {}, True)
+    build.log._sink = LostLines()
+    started = time.monotonic()
+    with pytest.raises(StaleAttempt):
+        await run_build(build)
+    assert time.monotonic() - started < 5
+
+
+class Shouting:
+    """A plugin with every hook of a build."""
+
+    @hookimpl
+    def detect_framework(self, paths: frozenset[str]) -> str | None:
+        return "hugo" if "hugo.marker" in paths else None
+
+    @hookimpl
+    def build_plan(self, plan: dict[str, Any]) -> dict[str, Any]:
+        return {"build_command": "mkdir site; echo quiet > site/a.txt", "output_directory": "site"}
+
+    @hookimpl
+    def optimise_asset(self, path: str, entry: FileEntry, body: bytes) -> bytes | None:
+        return body.upper()
+
+    @hookimpl
+    def request_rules(self) -> list[Route]:
+        return [Route(src="/x", dest="/a.txt")]
+
+
+async def test_plugins_are_asked_at_every_turn(place: Place) -> None:
+    manager = pluggy.PluginManager(hookspecs.PROJECT)
+    manager.add_hookspecs(hookspecs)
+    manager.register(Shouting(), "shouting")
+    for name, plugin in PLUGINS.manager.list_name_plugin():
+        manager.register(plugin, name)
+    place.plugins = Plugins(manager, (), PLUGINS.framework_texts)
+    manifest = await place.deploy(UPLOAD, files={"hugo.marker": "", "index.html": "x"})
+    assert manifest.framework == "hugo"
+    assert await place.read(manifest.files["/a.txt"].sha256) == b"QUIET\n"
+    assert manifest.routes[0].src == "/x"
+    assert "plugin shouting says so" in place.lines.text

@@ -213,7 +213,7 @@ _CAUSES: Final[tuple[tuple[str, str, str | None], ...]] = (
         "the repository has no commit {sha}",
         "It may have been removed by a forced push: deploy the branch again.",
     ),
-    (r"redirect", "the address redirects to another one", "Use the repository's own address."),
+    (r"redirect|returned error: 30\d", "the address redirects to another one", "Use the repository's own address."),
     (r"protocol '?\w+'? not (?:allowed|supported)", "only https:// addresses can be cloned", None),
     (r"fsck|malformed|bad tree|hasDot", "the repository holds objects that git refuses as damaged or dangerous", None),
     (r"No space left on device", "the disk of this machine is full", None),

@@ -37,10 +37,10 @@ def parse_output_config(text: str) -> OutputConfig:
         raise _bad("", f"is no JSON ({error})") from error
     if not isinstance(raw, dict) or raw.get("version") != 3:
         raise _bad("version", "must be 3")
-    routes = raw.get("routes") or []
+    routes = raw.get("routes", [])
     if not isinstance(routes, list):
         raise _bad("routes", "must be a list")
-    overrides = raw.get("overrides") or {}
+    overrides = raw.get("overrides", {})
     if not isinstance(overrides, dict):
         raise _bad("overrides", "must be an object")
     return OutputConfig(
