@@ -1,0 +1,230 @@
+"""The edge as an ASGI app.
+
+    host -> resolve -> route -> object -> stream
+
+*host* (`rules/hosts.py`) brings the name to one spelling, *resolve* (`resolve.py`) finds its site, *route*
+(`rules/routes.py`) executes the manifest, *object* (`rules/answers.py`) picks bytes and header fields, *stream*
+(`stream.py`) sends them. The first four are `flow.py`, which `vclone explain` shares; this module is the border around
+them: ids, errors, counters, the log.
+
+`GET /.well-known/vclone/ready` on a loopback name or address answers the supervisor: 200, or 503 before the start.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Awaitable, Callable
+from typing import Any, Final
+
+from vclone_core.errors import Invalid, VcloneError
+from vclone_core.log import get_log
+from vclone_core.rules.answers import Answer, answer_error
+from vclone_core.rules.decisions import Headers
+from vclone_core.rules.objectkeys import blob_key
+from vclone_core.rules.requests import Request
+from vclone_edge.accesslog import Line
+from vclone_edge.flow import Settled, read_request, settle
+from vclone_edge.parts import EdgeParts
+from vclone_edge.stream import ClientGone, Receive, Send, StreamAborted, drain_body, send_bytes, send_object
+
+READY_PATH: Final = "/.well-known/vclone/ready"
+LOOPBACK_HOSTS: Final = frozenset({"127.0.0.1", "localhost", "[::1]"})
+HIT: Final = (b"x-vclone-cache", b"HIT")
+MISS: Final = (b"x-vclone-cache", b"MISS")
+STALE: Final = (b"x-vclone-cache", b"STALE")
+_CLOSE: Final = (b"connection", b"close")
+_BODILESS: Final = frozenset({"GET", "HEAD", "OPTIONS"})
+
+Scope = dict[str, Any]
+App = Callable[[Scope, Receive, Send], Awaitable[None]]
+
+log = get_log(__name__)
+
+
+def build_app(parts: EdgeParts) -> App:
+    """Return the ASGI app over `parts`. Its lifespan starts and stops them; an engine without one does it itself."""
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http":
+            await _Exchange(parts, scope, receive, send).run()
+        elif scope["type"] == "lifespan":
+            await _live(parts, receive, send)
+        else:
+            await send({"type": "websocket.close", "code": 1008})
+
+    return app
+
+
+async def _live(parts: EdgeParts, receive: Receive, send: Send) -> None:
+    while True:
+        message = await receive()
+        if message["type"] == "lifespan.startup":
+            try:
+                await parts.start()
+            except VcloneError as error:
+                log.error("edge.start_failed", why=error.sentence)
+                await send({"type": "lifespan.startup.failed", "message": error.sentence})
+                return
+            await send({"type": "lifespan.startup.complete"})
+        else:
+            await parts.stop()
+            await send({"type": "lifespan.shutdown.complete"})
+            return
+
+
+class _Exchange:
+    """One request and its response."""
+
+    __slots__ = ("cache", "extra", "host", "parts", "receive", "request_id", "scope", "send", "sent_bytes", "status")
+
+    def __init__(self, parts: EdgeParts, scope: Scope, receive: Receive, send: Send) -> None:
+        self.parts = parts
+        self.scope = scope
+        self.receive = receive
+        self.send = send
+        self.request_id = parts.request_ids.next()
+        self.extra: Headers = ((b"x-vclone-id", self.request_id.encode()),)
+        self.host = ""
+        self.cache = ""
+        self.status = 0
+        self.sent_bytes = 0
+
+    async def run(self) -> None:
+        started_s = time.perf_counter() if self.parts.access_log.is_on else 0.0
+        counters = self.parts.counters
+        counters.requests += 1
+        try:
+            await self.respond()
+        except ClientGone:
+            counters.clients_gone += 1
+        except StreamAborted as error:
+            counters.aborted += 1
+            log.error("response.aborted", request_id=self.request_id, host=self.host, why=str(error))
+            raise  # The server resets the response: a short body must not look whole.
+        counters.by_status[self.status // 100] += 1
+        counters.bytes_sent += self.sent_bytes
+        if started_s:
+            self.write_log(time.perf_counter() - started_s)
+
+    async def respond(self) -> None:
+        try:
+            request = read_request(self.scope)
+            self.host = request.host
+            await self.drain(request)
+            if request.host in LOOPBACK_HOSTS and request.path == READY_PATH:
+                await self.answer(_answer_ready(self.parts))
+                return
+            settled = await settle(self.parts, request)
+            await self.answer_settled(settled, request)
+        except VcloneError as error:
+            await self.answer_failure(error)
+        except (ClientGone, StreamAborted):
+            raise
+        except Exception:
+            if self.status:
+                raise
+            log.exception("request.failed", request_id=self.request_id, host=self.host)
+            await self.answer_failure(VcloneError())
+
+    async def drain(self, request: Request) -> None:
+        """Take in a request's body, which no answer of ours needs, so that it blocks nobody; too much of it closes."""
+        headers = request.headers
+        has_body = b"transfer-encoding" in headers or headers.get(b"content-length", b"0") != b"0"
+        if not has_body and request.method in _BODILESS:
+            return
+        # A client that waits for 100 (Continue) sends its body only when somebody reads it (RFC 9110 §10.1.1).
+        is_all = b"expect" not in headers and await drain_body(self.receive)
+        if not is_all and self.scope["http_version"].startswith("1"):
+            self.extra = (*self.extra, _CLOSE)
+
+    async def answer_settled(self, settled: Settled, request: Request) -> None:
+        parts, answer = self.parts, settled.answer
+        if settled.is_stale:
+            parts.counters.stale += 1
+        if answer.blob is None:
+            await self.answer(answer, STALE if settled.is_stale else HIT)
+            return
+        key = blob_key(settled.project_id, answer.blob)
+        if not parts.blobs.admits(answer.size):
+            self.say(STALE if settled.is_stale else MISS)
+            self.status = answer.status
+            can_send_path = "http.response.pathsend" in (self.scope.get("extensions") or ())
+            self.sent_bytes = await self.send_object(answer, key, can_send_path=can_send_path)
+            return
+        hot = parts.blobs.find(key)
+        if hot is None:
+            self.say(STALE if settled.is_stale else MISS)
+            hot = await parts.blobs.load(key, sha256=answer.blob, size=answer.size)
+        else:
+            parts.counters.hot_hits += 1
+            age = (b"age", b"%d" % (time.monotonic() - hot.filled_s))
+            self.say(STALE if settled.is_stale else HIT, age)
+        span = answer.span
+        body = hot.content if span is None else hot.content[span.start : span.end + 1]
+        await self.send_whole(answer.status, answer.headers, body)
+
+    async def send_object(self, answer: Answer, key: str, *, can_send_path: bool) -> int:
+        try:
+            return await send_object(
+                self.send,
+                self.receive,
+                answer,
+                [*answer.headers, *self.extra],
+                store=self.parts.objects,
+                key=key,
+                can_send_path=can_send_path,
+            )
+        except VcloneError:
+            self.status = 0  # Nothing was sent yet: an error page still can be.
+            raise
+
+    async def answer(self, answer: Answer, *extra: tuple[bytes, bytes]) -> None:
+        self.say(*extra)
+        await self.send_whole(answer.status, answer.headers, answer.body)
+
+    async def answer_failure(self, error: VcloneError) -> None:
+        if error.status >= 500:
+            self.parts.counters.failures += 1
+            log.warning("request.refused", request_id=self.request_id, host=self.host, code=error.code)
+        self.extra = tuple(pair for pair in self.extra if pair[0] not in (b"x-vclone-cache", b"age"))
+        if isinstance(error, Invalid) and self.scope["http_version"].startswith("1") and not self.host:
+            self.say(_CLOSE)  # What follows a malformed request on its connection can't be trusted.
+        await self.answer(answer_error(error, self.request_id))
+
+    def say(self, *extra: tuple[bytes, bytes]) -> None:
+        self.extra = (*self.extra, *extra)
+
+    async def send_whole(self, status: int, headers: Headers, body: bytes) -> None:
+        self.status = status
+        body = b"" if self.scope["method"] == "HEAD" else body
+        self.sent_bytes = len(body)
+        await send_bytes(self.send, status, [*headers, *self.extra], body)
+
+    def write_log(self, took_s: float) -> None:
+        client = self.scope.get("client") or ("", 0)
+        path = (self.scope.get("raw_path") or b"")[:1024].decode("latin-1")
+        cache = next((value.decode() for name, value in self.extra if name == b"x-vclone-cache"), "")
+        self.parts.access_log.add(
+            Line(
+                unix_s=time.time(),
+                request_id=self.request_id,
+                method=self.scope["method"],
+                host=self.host,
+                path=path,
+                status=self.status,
+                cache=cache,
+                sent_bytes=self.sent_bytes,
+                took_s=took_s,
+                client=str(client[0]),
+            )
+        )
+
+
+def _answer_ready(parts: EdgeParts) -> Answer:
+    body = b"ready\n" if parts.is_ready else b"starting\n"
+    headers = (
+        (b"content-type", b"text/plain; charset=utf-8"),
+        (b"content-length", b"%d" % len(body)),
+        (b"cache-control", b"no-store"),
+    )
+    return Answer(200 if parts.is_ready else 503, headers, body=body)

@@ -1,0 +1,116 @@
+"""What the edge would answer to a URL, stage by stage, without sending it: the library of `vclone explain`.
+
+It runs the very functions that the app runs, so that what it says is what happens.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from urllib.parse import urlsplit
+
+from vclone_core.errors import BadTarget, VcloneError
+from vclone_core.models import Route, Site
+from vclone_core.rules.answers import answer_error
+from vclone_core.rules.decisions import Decision, Headers
+from vclone_core.rules.objectkeys import blob_key
+from vclone_core.rules.routes import match
+from vclone_core.rules.templates import quote_url
+from vclone_edge.flow import read_request, settle
+from vclone_edge.parts import EdgeParts
+
+
+@dataclass(frozen=True, slots=True)
+class AppliedRule:
+    """A route that had a part in the decision; `number` is its place in the manifest."""
+
+    number: int
+    route: Route
+
+
+@dataclass(frozen=True, slots=True)
+class Explanation:
+    """Each stage's decision for one request. A stage that was not reached is None.
+
+    `object_key` is what would be read from the object store, `file` the manifest's name for it; `error_code` says
+    which of the edge's own pages would be sent.
+    """
+
+    url: str
+    method: str
+    host: str | None
+    path: str | None
+    site: Site | None
+    is_stale: bool
+    decision: Decision | None
+    rules: tuple[AppliedRule, ...]
+    file: str | None
+    object_key: str | None
+    status: int
+    headers: Headers
+    error_code: str | None
+
+
+async def explain(
+    parts: EdgeParts, url: str, *, method: str = "GET", headers: Mapping[str, str] | None = None
+) -> Explanation:
+    """Return what a request of `url` would be answered by an edge with these parts (started, if only to look up).
+
+    Raises `BadTarget` where `url` is no http URL; what the edge would refuse is part of the explanation.
+    """
+    scope = _build_scope(url, method, headers or {})
+    host = path = site = decision = file = object_key = None
+    is_stale = False
+    rules: tuple[AppliedRule, ...] = ()
+    try:
+        request = read_request(scope)
+        host, path = request.host, request.path
+        site = (await parts.resolver.resolve(host)).site
+        settled = await settle(parts, request)
+        answer, is_stale = settled.answer, settled.is_stale
+        if settled.compiled is not None:
+            decision = match(settled.compiled.table, request)
+            routes = settled.compiled.manifest.routes
+            rules = tuple(AppliedRule(number, routes[number]) for number in decision.rules)
+            file = getattr(decision, "file", None)
+        if answer.blob is not None:
+            object_key = blob_key(settled.project_id, answer.blob)
+    except VcloneError as error:
+        answer = answer_error(error)
+    return Explanation(
+        url=url,
+        method=method,
+        host=host,
+        path=path,
+        site=site,
+        is_stale=is_stale,
+        decision=decision,
+        rules=rules,
+        file=file,
+        object_key=object_key,
+        status=answer.status,
+        headers=answer.headers,
+        error_code=None if answer.error is None else answer.error.code,
+    )
+
+
+def _build_scope(url: str, method: str, headers: Mapping[str, str]) -> dict[str, object]:
+    """Return the ASGI scope that a server would make of this request."""
+    try:
+        parts = urlsplit(url)
+        netloc, path, query = parts.netloc.encode(), quote_url(parts.path or "/").encode(), parts.query.encode()
+    except ValueError:
+        raise BadTarget() from None
+    if parts.scheme not in ("http", "https"):
+        raise BadTarget()
+    fields = [(b"host", netloc), *((name.lower().encode(), value.encode()) for name, value in headers.items())]
+    return {
+        "type": "http",
+        "http_version": "1.1",
+        "method": method,
+        "scheme": parts.scheme,
+        "path": parts.path,
+        "raw_path": path,
+        "query_string": query,
+        "headers": fields,
+    }

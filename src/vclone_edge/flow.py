@@ -1,0 +1,109 @@
+"""The middle of a request's way, shared by the app and by `vclone explain`: from a scope to what will be answered."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+from urllib.parse import quote
+
+from vclone_core.errors import BadHost, BadTarget, SiteProtected, StoreUnavailable
+from vclone_core.models import AliasKind, Site
+from vclone_core.rules.answers import Answer, CompiledManifest, answer_redirect, answer_request
+from vclone_core.rules.hosts import parse_host
+from vclone_core.rules.requests import Request, check_framing, find_hosts, join_fields
+from vclone_core.rules.targets import parse_query, parse_target
+from vclone_core.rules.templates import quote_path
+from vclone_edge.cache import Known
+from vclone_edge.parts import EdgeParts
+
+INDEXED: Final = frozenset({AliasKind.PRODUCTION, AliasKind.CUSTOM})
+FALLBACK_S: Final = 0.5
+_HOSTS_KEPT: Final = 4096
+_hosts: dict[bytes, str] = {}
+
+
+@dataclass(frozen=True, slots=True)
+class Settled:
+    """What a request comes to. `compiled` None: answered before any manifest was needed."""
+
+    site: Site
+    answer: Answer
+    is_stale: bool
+    compiled: CompiledManifest | None
+
+    @property
+    def project_id(self) -> str:
+        """The project whose blobs the answer names: the manifest's, which may be that of the site before."""
+        return self.site.project_id if self.compiled is None else self.compiled.manifest.project_id
+
+
+def read_request(scope: Mapping[str, Any]) -> Request:
+    """*host*: return the request in an ASGI scope; raise a `VcloneError` of status 4xx for one that can't be served."""
+    fields: Sequence[tuple[bytes, bytes]] = scope["headers"]
+    headers = join_fields(fields)
+    check_framing(scope["http_version"], headers)
+    host = _read_host(headers.get(b"host"), fields, scope["http_version"])
+    raw = scope.get("raw_path")
+    target = parse_target(raw if raw is not None else quote(scope["path"]).encode())
+    if target.authority is not None and parse_host([target.authority]) != host:
+        raise BadTarget()  # RFC 9112 §3.2.2: the target wins over Host; we take neither.
+    query = scope["query_string"]
+    return Request(
+        method=scope["method"],
+        host=host,
+        path=target.path,
+        query=parse_query(query) if query else "",
+        headers=headers,
+        scheme=scope["scheme"],
+    )
+
+
+def _read_host(value: bytes | None, fields: Sequence[tuple[bytes, bytes]], http_version: str) -> str:
+    if value is None:
+        raise BadHost()
+    host = _hosts.get(value)
+    if host is None:
+        host = parse_host(find_hosts(fields, http_version))
+        if len(_hosts) >= _HOSTS_KEPT:
+            _hosts.clear()
+        _hosts[value] = host
+    return host
+
+
+async def settle(parts: EdgeParts, request: Request) -> Settled:
+    """*resolve*, *route*, *object*: return what a request is answered; raise what becomes a page of ours."""
+    known = await parts.resolver.resolve(request.host)
+    site = known.site
+    is_stale = parts.cache.is_stale(known)
+    if site.protection is not None:
+        raise SiteProtected()
+    is_indexed = site.kind in INDEXED
+    if site.redirect_to is not None:
+        return Settled(site, answer_redirect(_build_location(parts, site.redirect_to, request), 308), is_stale, None)
+    compiled = parts.manifests.find(site)
+    if compiled is None:
+        compiled, is_fallback = await _load_manifest(parts, known)
+        is_stale = is_stale or is_fallback
+    elif known.fallback is not None:
+        known.fallback = None
+    return Settled(site, answer_request(compiled, request, is_indexed=is_indexed), is_stale, compiled)
+
+
+async def _load_manifest(parts: EdgeParts, known: Known) -> tuple[CompiledManifest, bool]:
+    """Return a site's manifest, or the one before it while this one can't be had; and whether it is the latter."""
+    if known.fallback is None:
+        return await parts.manifests.load(known.site), False
+    try:
+        async with asyncio.timeout(FALLBACK_S):
+            return await parts.manifests.load(known.site), False
+    except (StoreUnavailable, TimeoutError):
+        parts.counters.fallbacks += 1
+        return await parts.manifests.load(known.fallback), True
+
+
+def _build_location(parts: EdgeParts, host: str, request: Request) -> str:
+    port = parts.settings.public_port
+    authority = host if port in (80, 443) else f"{host}:{port}"
+    return f"{request.scheme}://{authority}{quote_path(request.path)}" + (f"?{request.query}" if request.query else "")

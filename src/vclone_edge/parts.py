@@ -1,0 +1,146 @@
+"""What one edge process is made of, and how it starts and stops. Building it does no I/O."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import socket
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final
+
+from vclone_core.log import get_log
+from vclone_core.plugins import Plugins
+from vclone_core.protocols import ObjectStore
+from vclone_core.settings import Settings
+from vclone_core.stores.objects import open_object_store
+from vclone_edge.accesslog import AccessLog
+from vclone_edge.blobs import HotBlobs
+from vclone_edge.cache import DomainCache
+from vclone_edge.control import ControlStream
+from vclone_edge.control_api import ControlApi
+from vclone_edge.diskfiles import DiskCache
+from vclone_edge.manifests import Manifests
+from vclone_edge.requestids import RequestIds
+from vclone_edge.resolve import Resolver
+from vclone_edge.snapshot import load_snapshot, save_snapshot, take_snapshot
+
+SNAPSHOT_EVERY_S: Final = 5.0
+REFRESH_SNAPSHOT_S: Final = 60.0  # Ages are part of it: it is written anew also when no host moved.
+
+log = get_log(__name__)
+
+
+@dataclass(slots=True)
+class Counters:
+    """What a process counts, for `/metrics`."""
+
+    requests: int = 0
+    by_status: list[int] = field(default_factory=lambda: [0] * 6)
+    """Responses by the first digit of their status."""
+    hot_hits: int = 0
+    stale: int = 0
+    fallbacks: int = 0
+    bytes_sent: int = 0
+    aborted: int = 0
+    clients_gone: int = 0
+    failures: int = 0
+
+
+@dataclass(slots=True)
+class EdgeParts:
+    """The parts of one edge process. `start` before the first request, `stop` after the last."""
+
+    settings: Settings
+    edge_id: str
+    objects: ObjectStore
+    api: ControlApi
+    cache: DomainCache
+    resolver: Resolver
+    manifests: Manifests
+    blobs: HotBlobs
+    control: ControlStream
+    access_log: AccessLog
+    request_ids: RequestIds = field(default_factory=RequestIds)
+    counters: Counters = field(default_factory=Counters)
+    is_ready: bool = False
+    _saver: asyncio.Task[None] | None = None
+
+    @property
+    def snapshot_path(self) -> Path:
+        return self.settings.data_dir / "edge" / "sites"
+
+    async def start(self, *, follow: bool = True) -> None:
+        """Open the object store, take up the snapshot and follow the API; works also while the API is away.
+
+        Without `follow` nothing is pushed to this process and no snapshot is read or written: for `vclone explain`.
+        """
+        await self.objects.start()
+        await self.api.start()
+        if follow:
+            version = await asyncio.to_thread(load_snapshot, self.snapshot_path, self.cache, time.time())
+            await self.control.start(version=version)
+            self._saver = asyncio.create_task(self._save_for_ever())
+            self.access_log.start()
+        self.is_ready = True
+        log.info("edge.started", edge_id=self.edge_id, sites=len(self.cache))
+
+    async def stop(self) -> None:
+        """Write the snapshot and give everything back."""
+        self.is_ready = False
+        if self._saver is not None:
+            self._saver.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._saver
+            self._saver = None
+            await self.control.close()
+            await self.save()
+        await self.resolver.close()
+        await self.manifests.close()
+        await self.blobs.close()
+        await self.api.close()
+        await self.objects.close()
+        self.access_log.close()
+        log.info("edge.stopped", edge_id=self.edge_id)
+
+    async def save(self) -> None:
+        """Write the snapshot now."""
+        await save_snapshot(self.snapshot_path, take_snapshot(self.cache, self.control.version, time.time()))
+
+    async def _save_for_ever(self) -> None:
+        saved_changes, saved_s = self.cache.changes, time.monotonic()
+        while True:
+            await asyncio.sleep(SNAPSHOT_EVERY_S)
+            is_old = time.monotonic() - saved_s > REFRESH_SNAPSHOT_S and len(self.cache) > 0
+            if self.cache.changes != saved_changes or is_old:
+                saved_changes, saved_s = self.cache.changes, time.monotonic()
+                await self.save()
+
+
+def build_parts(settings: Settings, plugins: Plugins) -> EdgeParts:
+    """Return the parts of an edge, not yet started; raise `BadSettings` where no plugin offers the object store."""
+    edge_id = f"{socket.gethostname()[:40]}-{os.getpid()}-{os.urandom(3).hex()}"
+    objects = open_object_store(settings, plugins)
+    api = ControlApi(settings.api_url, settings.edge_token.get_secret_value(), edge_id)
+    cache = DomainCache(
+        ttl_s=settings.edge_domain_ttl_s,
+        negative_ttl_s=settings.edge_negative_ttl_s,
+        stale_s=settings.edge_stale_s,
+    )
+    resolver = Resolver(cache, api)
+    disk = DiskCache(settings.data_dir / "edge" / "manifests", limit_bytes=settings.edge_disk_bytes)
+    manifests = Manifests(objects, disk if settings.edge_disk_bytes else None)
+    return EdgeParts(
+        settings=settings,
+        edge_id=edge_id,
+        objects=objects,
+        api=api,
+        cache=cache,
+        resolver=resolver,
+        manifests=manifests,
+        blobs=HotBlobs(objects, limit_bytes=settings.edge_hot_bytes),
+        control=ControlStream(api, resolver, manifests),
+        access_log=AccessLog(is_on=settings.log_format == "json" or settings.log_level == "debug"),
+    )
