@@ -18,13 +18,16 @@ from typing import Any, Final
 
 from vclone_core.errors import Invalid, VcloneError
 from vclone_core.log import get_log
+from vclone_core.plugins import load_plugins
 from vclone_core.rules.answers import Answer, answer_error
 from vclone_core.rules.decisions import Headers
 from vclone_core.rules.objectkeys import blob_key
 from vclone_core.rules.requests import Request
+from vclone_core.settings import Settings
 from vclone_edge.accesslog import Line
 from vclone_edge.flow import Settled, read_request, settle
-from vclone_edge.parts import EdgeParts
+from vclone_edge.parts import EdgeParts, build_parts
+from vclone_edge.peers import lookup
 from vclone_edge.stream import ClientGone, Receive, Send, StreamAborted, drain_body, send_bytes, send_object
 
 READY_PATH: Final = "/.well-known/vclone/ready"
@@ -53,6 +56,11 @@ def build_app(parts: EdgeParts) -> App:
             await send({"type": "websocket.close", "code": 1008})
 
     return app
+
+
+def make_app(settings: Settings) -> App:
+    """Return the app of one edge process, as its settings say."""
+    return build_app(build_parts(settings, load_plugins(allow=settings.plugins, drop_in=settings.plugins_dir)))
 
 
 async def _live(parts: EdgeParts, receive: Receive, send: Send) -> None:
@@ -201,7 +209,6 @@ class _Exchange:
         await send_bytes(self.send, status, [*headers, *self.extra], body)
 
     def write_log(self, took_s: float) -> None:
-        client = self.scope.get("client") or ("", 0)
         path = (self.scope.get("raw_path") or b"")[:1024].decode("latin-1")
         cache = next((value.decode() for name, value in self.extra if name == b"x-vclone-cache"), "")
         self.parts.access_log.add(
@@ -215,7 +222,7 @@ class _Exchange:
                 cache=cache,
                 sent_bytes=self.sent_bytes,
                 took_s=took_s,
-                client=str(client[0]),
+                client=lookup(self.scope)[0],
             )
         )
 

@@ -17,6 +17,7 @@ from vclone_core.rules.targets import parse_query, parse_target
 from vclone_core.rules.templates import quote_path
 from vclone_edge.cache import Known
 from vclone_edge.parts import EdgeParts
+from vclone_edge.peers import lookup
 
 INDEXED: Final = frozenset({AliasKind.PRODUCTION, AliasKind.CUSTOM})
 FALLBACK_S: Final = 0.5
@@ -56,7 +57,7 @@ def read_request(scope: Mapping[str, Any]) -> Request:
         path=target.path,
         query=parse_query(query) if query else "",
         headers=headers,
-        scheme=scope["scheme"],
+        scheme="https" if lookup(scope)[1] else "http",
     )
 
 

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import itertools
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -7,7 +9,10 @@ from hypothesis import strategies as st
 from vclone_core.errors import Invalid
 from vclone_core.rules.eventstream import EVENT_LIMIT, Event, EventParser
 
-STREAM = b'\xef\xbb\xbf: hi\n\nevent: hello\ndata: {"version": 1}\n\nid: 7\r\nevent: move\r\ndata:a\r\ndata: b\r\n\r\ndata\n\n'
+STREAM = (
+    b'\xef\xbb\xbf: hi\n\nevent: hello\ndata: {"version": 1}\n\n'
+    b"id: 7\r\nevent: move\r\ndata:a\r\ndata: b\r\n\r\ndata\n\n"
+)
 
 
 def test_stream_is_read_as_the_standard_says() -> None:
@@ -22,9 +27,7 @@ def test_stream_is_read_as_the_standard_says() -> None:
 def test_cuts_make_no_difference(cuts: list[int]) -> None:
     parser = EventParser()
     places = [0, *sorted(cuts), len(STREAM)]
-    events = [
-        event for start, end in zip(places, places[1:], strict=False) for event in parser.feed(STREAM[start:end])
-    ]
+    events = [event for start, end in itertools.pairwise(places) for event in parser.feed(STREAM[start:end])]
     assert events == EventParser().feed(STREAM)
 
 

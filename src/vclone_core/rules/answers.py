@@ -218,7 +218,7 @@ def answer_error(error: VcloneError, request_id: str = "") -> Answer:
 
     `request_id` is shown on pages of our own failures, where it leads to the log line.
     """
-    body = _render_constant(type(error)) if error.status < 500 else render_html(error, request_id).encode()
+    body = _render_constant(error) if error.status < 500 else render_html(error, request_id).encode()
     fields = [
         (b"content-type", b"text/html; charset=utf-8"),
         (b"content-length", str(len(body)).encode()),
@@ -235,10 +235,12 @@ def answer_error(error: VcloneError, request_id: str = "") -> Answer:
     return Answer(error.status, tuple(fields), body=body, error=error)
 
 
-def _render_constant(error: type[VcloneError]) -> bytes:
+def _render_constant(error: VcloneError) -> bytes:
+    if error.facts:
+        return render_html(error, "").encode()
     page = _PAGES.get(error.code)
     if page is None:
-        page = _PAGES[error.code] = render_html(error(), "").encode()
+        page = _PAGES[error.code] = render_html(error, "").encode()
     return page
 
 

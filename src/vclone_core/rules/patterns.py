@@ -37,8 +37,6 @@ def find_literal(source: str) -> str | None:
 @lru_cache(maxsize=4096)
 def compile_pattern(source: str, *, is_case_sensitive: bool = False) -> Pattern:
     """Return a pattern whose `fullmatch` tells whether a path is meant; raise `Invalid` where `source` is none."""
-    if len(source) > LONGEST:
-        raise Invalid(what=f"a pattern is longer than {LONGEST} characters")
     text = _REFERENCE.sub(r"(?P=\1)", _NAMED.sub("(?P<", _strip_anchors(source)))
     try:
         return re.compile(text, 0 if is_case_sensitive else re.IGNORECASE)

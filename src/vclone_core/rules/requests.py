@@ -56,7 +56,7 @@ def check_framing(http_version: str, headers: Mapping[bytes, bytes]) -> None:
     """Raise `BadFraming` for requests that two servers could read in two ways (RFC 9112 §6.1)."""
     if b"transfer-encoding" in headers and (b"content-length" in headers or http_version != "1.1"):
         raise BadFraming()
-    if http_version not in _VERSIONS:
+    if http_version not in _VERSIONS or not headers.get(b"content-length", b"0").isdigit():
         raise BadFraming()
 
 

@@ -14,7 +14,7 @@ from vclone_core.errors import Invalid
 from vclone_core.models import FileEntry, Manifest, Route
 from vclone_core.rules.conditions import Condition, compile_condition
 from vclone_core.rules.decisions import Decision
-from vclone_core.rules.patterns import Pattern, compile_pattern, find_literal
+from vclone_core.rules.patterns import LONGEST, Pattern, compile_pattern, find_literal
 from vclone_core.rules.templates import Template, parse_template
 
 PHASES: Final = ("", "filesystem", "rewrite", "miss", "resource", "hit", "error")
@@ -129,6 +129,8 @@ def _compile_rule(number: int, route: Route) -> Rule:
     source = "/.*" if route.src is None else route.src
     if not isinstance(source, str) or not isinstance(route.dest, str | None):
         raise Invalid(what="src and dest must be texts")
+    if len(source) > LONGEST:
+        raise Invalid(what=f"src is longer than {LONGEST} characters")
     if route.status is not None and not (type(route.status) is int and 200 <= route.status <= 599):
         raise Invalid(what=f"{route.status!r} is no status")
     headers = []
