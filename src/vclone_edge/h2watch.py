@@ -13,8 +13,8 @@ PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 FRAME_HEADER_BYTES = 9
 
 _DATA, _HEADERS, _PRIORITY, _RST_STREAM, _SETTINGS = 0, 1, 2, 3, 4
-_PING, _GOAWAY, _WINDOW_UPDATE, _CONTINUATION = 6, 7, 8, 9
-_END_HEADERS = 0x4
+_PING, _CONTINUATION = 6, 9
+_ACK, _END_HEADERS = 0x1, 0x4
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,8 +38,9 @@ class FrameWatch:
     """Feed it what one client sends, in pieces of any size; a text answer means: close this connection.
 
     `requests` counts complete header blocks over the connection's life. `moved` says whether the last pieces held
-    anything but PING, SETTINGS and PRIORITY, that is, whether the client got on with its requests; its reader resets
-    it. `answers_due` is how many bytes of acknowledgement those frames make the server send.
+    part of a request, that is, whether the client got on; its reader resets it. `answers_due` is how many bytes of
+    acknowledgement the other frames make the server send: an answer of that size is no progress either. A
+    WINDOW_UPDATE isn't one: if it sets something free, the server's bytes show that.
     """
 
     __slots__ = (
@@ -81,7 +82,7 @@ class FrameWatch:
         """Take in the next piece; return why the connection must end, or None."""
         size = len(data)
         at = self._skip
-        if self._skip_moves:
+        if at and self._skip_moves:
             self.moved = True
         if at >= size:
             self._skip = at - size
@@ -117,8 +118,8 @@ class FrameWatch:
         limits = self._limits
         if length > limits.frame_bytes:
             return "frame_too_large"
-        self._skip_moves = kind == _HEADERS or kind == _DATA or kind == _CONTINUATION
-        if self._skip_moves or kind == _WINDOW_UPDATE:
+        self._skip_moves = (kind == _HEADERS or kind == _DATA or kind == _CONTINUATION) and length > 0
+        if self._skip_moves:
             self.moved = True
         if kind == _HEADERS:
             self._continuations = 0
@@ -136,12 +137,14 @@ class FrameWatch:
                 return "rapid_reset"
         elif kind == _PING:
             self._pings += 1
-            self.answers_due += FRAME_HEADER_BYTES + 8
+            if not flags & _ACK:
+                self.answers_due += FRAME_HEADER_BYTES + 8
             if self._pings > limits.pings:
                 return "ping_flood"
         elif kind == _SETTINGS:
             self._settings += 1
-            self.answers_due += FRAME_HEADER_BYTES
+            if not flags & _ACK:
+                self.answers_due += FRAME_HEADER_BYTES
             if self._settings > limits.settings:
                 return "settings_flood"
         elif kind == _PRIORITY:

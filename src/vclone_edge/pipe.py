@@ -142,6 +142,7 @@ class Pipe:
             if why := self._watch.feed(head, self._front.now):
                 self.abort(why)
                 return
+            self._watch.moved = False
         elif opening is not Opening.HTTP1:
             self._refuse(opening.value, ANSWERS[opening])
             return
