@@ -201,9 +201,7 @@ class Front:
             client.setblocking(False)
             if is_tls:
                 assert self._certificates is not None
-                client = self._certificates.context.wrap_socket(
-                    client, server_side=True, do_handshake_on_connect=False
-                )
+                client = self._certificates.context.wrap_socket(client, server_side=True, do_handshake_on_connect=False)
         except (OSError, ValueError):
             client.close()
             self._gate.leave(slot)

@@ -1,6 +1,7 @@
 """Counts open connections, of a front and per client address, and says who may have one more.
 
-How many a front can hold follows from its own descriptors; what an address may have holds for all fronts together. The counts lie in memory shared by all fronts: each writes its own row and adds up everybody's, so no lock is needed.
+How many a front can hold follows from its own descriptors; what an address may have holds for all fronts together.
+The counts lie in memory that the fronts share: each writes its own row and adds up everybody's, so no lock is needed.
 An IPv6 client counts as its /64, which is what one subscriber has. Addresses share a slot when their hashes meet; at
 65,536 slots that is rare, and costs a stranger's headroom, never correctness.
 """

@@ -14,6 +14,7 @@ FRAME_HEADER_BYTES = 9
 
 _DATA, _HEADERS, _PRIORITY, _RST_STREAM, _SETTINGS = 0, 1, 2, 3, 4
 _PING, _CONTINUATION = 6, 9
+_REQUEST_PARTS = frozenset((_DATA, _HEADERS, _CONTINUATION))
 _ACK, _END_HEADERS = 0x1, 0x4
 
 
@@ -21,8 +22,9 @@ _ACK, _END_HEADERS = 0x1, 0x4
 class FrameLimits:
     """How many frames of a kind a client may send within one second, and how large one may be.
 
-    `continuations` is per header block. The rapid-reset rule (`requests` and more than half of them reset) is Envoy's; the rest leaves ordinary clients
-    a factor of ten: browsers send a handful of PING, SETTINGS and PRIORITY frames in a connection's whole life.
+    `continuations` is per header block. The rapid-reset rule (`requests`, and more than half of them reset) is Envoy's;
+    the rest leaves ordinary clients a factor of ten: browsers send a handful of PING, SETTINGS and PRIORITY frames in
+    a connection's whole life.
     """
 
     requests: int = 500
@@ -118,7 +120,7 @@ class FrameWatch:
         limits = self._limits
         if length > limits.frame_bytes:
             return "frame_too_large"
-        self._skip_moves = (kind == _HEADERS or kind == _DATA or kind == _CONTINUATION) and length > 0
+        self._skip_moves = length > 0 and kind in _REQUEST_PARTS
         if self._skip_moves:
             self.moved = True
         if kind == _HEADERS:

@@ -50,4 +50,4 @@ def lookup(scope: Mapping[str, Any]) -> tuple[str, bool]:
 def is_health_probe(scope: Mapping[str, Any]) -> bool:
     """Say whether a request is the supervisor's own."""
     client = scope.get("client")
-    return bool(client) and client[0].endswith("/" + HEALTH_NAME)
+    return client is not None and client[0].endswith("/" + HEALTH_NAME)

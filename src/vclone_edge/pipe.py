@@ -8,11 +8,11 @@ until it is gone. So a pipe holds at most one buffer per direction, and a slow r
 from __future__ import annotations
 
 import contextlib
-import os
 import socket
 import ssl
 import struct
 from enum import IntEnum
+from pathlib import Path
 from select import EPOLLERR, EPOLLHUP, EPOLLIN, EPOLLOUT
 from typing import TYPE_CHECKING
 
@@ -483,7 +483,7 @@ def _connect(name: str, path: str) -> socket.socket:
         finally:
             # The name stays with the connection; the file has done its work.
             with contextlib.suppress(FileNotFoundError):
-                os.unlink(name)
+                Path(name).unlink()
     except BaseException:
         worker.close()
         raise

@@ -73,7 +73,13 @@ def main(settings: Settings, *, target: str = APP) -> int:
             for index in range(settings.edge_fronts):
                 fronts.append(partial(_run_front, settings, index, plain, secure, certificates, roster, gate))
         _log.info("edge.listening", addresses=[_describe(listener) for listener in plain + secure])
-        return Supervisor(fronts=fronts, workers=workers, roster=roster, drain_s=settings.edge_drain_s).run()
+        return Supervisor(
+            fronts=fronts,
+            workers=workers,
+            listeners=plain + secure,
+            roster=roster,
+            drain_s=settings.edge_drain_s,
+        ).run()
     finally:
         shutil.rmtree(folder, ignore_errors=True)
         os.close(lock)

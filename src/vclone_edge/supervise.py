@@ -15,6 +15,7 @@ import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 
 from vclone_core.log import get_log
 from vclone_edge.peers import HEALTH_NAME
@@ -61,9 +62,11 @@ class Supervisor:
         *,
         fronts: list[Callable[[int], None]],
         workers: list[Callable[[int], None]],
+        listeners: list[socket.socket],
         roster: Roster,
         drain_s: float,
     ) -> None:
+        self._listeners = listeners
         self._roster = roster
         self._drain_s = drain_s
         self._posts = [Post("front", index, run) for index, run in enumerate(fronts)]
@@ -162,7 +165,7 @@ class Supervisor:
         if post.kind == "worker":
             self._roster.note(post.index, post.generation, Standing.DOWN)
             with contextlib.suppress(OSError):
-                os.unlink(self._roster.socket_path(post.index, post.generation))
+                Path(self._roster.socket_path(post.index, post.generation)).unlink()
         if post.probe is not None:
             post.probe.close()
             post.probe = None
@@ -217,7 +220,7 @@ class Supervisor:
                 probe.send(_PROBE)
             finally:
                 with contextlib.suppress(OSError):
-                    os.unlink(name)
+                    Path(name).unlink()
         except OSError:
             # Not listening yet, or busy.
             probe.close()
@@ -239,6 +242,9 @@ class Supervisor:
         """Let fronts stop accepting, then workers finish what they have; return when all have ended, or are late."""
         _log.info("edge.draining", limit_s=self._drain_s)
         self._end_all(signal.SIGTERM, kind="front")
+        # Whoever shares them, the next edge, goes on listening; with nobody left, visitors are refused at once.
+        for listener in self._listeners:
+            listener.close()
         began = time.monotonic()
         workers_told = False
         while any(post.pid for post in self._posts):

@@ -154,7 +154,7 @@ def run_hypercorn(
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, stop.set)
         # Without a mode it guesses, and takes a plain function for WSGI.
-        await serve(load_app(target), config, shutdown_trigger=stop.wait, mode="asgi")  # type: ignore[arg-type]
+        await serve(load_app(target), config, shutdown_trigger=stop.wait, mode="asgi")
 
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run(run())

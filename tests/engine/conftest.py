@@ -11,11 +11,11 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
-
 from tests.engine import probes
 
 RUN = Path(__file__).with_name("run_edge.py")
@@ -41,8 +41,13 @@ class Edge:
 
     @property
     def workers(self) -> list[int]:
-        """The processes that run the app, as they say themselves."""
-        return sorted({json.loads(probes.get(self.port, "/scope").body)["pid"] for _ in range(6)})
+        """The processes that run the app: granian's own, one level below ours."""
+        return [grandchild for child in children_of(self.process.pid) for grandchild in children_of(child)]
+
+    @property
+    def fronts(self) -> list[int]:
+        """Our children that have none themselves."""
+        return [child for child in children_of(self.process.pid) if not children_of(child)]
 
     def rss(self) -> int:
         return sum(rss(pid) for pid in [self.process.pid, *self.children])
@@ -58,20 +63,16 @@ class Edge:
         return self.process.wait(timeout_s)
 
 
-def descendants(pid: int) -> list[int]:
+def children_of(pid: int) -> list[int]:
     found: list[int] = []
-    try:
-        tasks = os.listdir(f"/proc/{pid}/task")
-    except OSError:
-        return found
-    for task in tasks:
-        try:
-            children = Path(f"/proc/{pid}/task/{task}/children").read_text().split()
-        except OSError:
-            continue
-        for child in children:
-            found += [int(child), *descendants(int(child))]
+    with suppress(OSError):
+        for task in os.listdir(f"/proc/{pid}/task"):
+            found += map(int, Path(f"/proc/{pid}/task/{task}/children").read_text().split())
     return found
+
+
+def descendants(pid: int) -> list[int]:
+    return [found for child in children_of(pid) for found in (child, *descendants(child))]
 
 
 def rss(pid: int) -> int:

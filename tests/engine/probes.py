@@ -5,6 +5,7 @@ from __future__ import annotations
 import socket
 import ssl
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import TypeVar
 
@@ -47,8 +48,6 @@ def connect_tls(
 ) -> ssl.SSLSocket:
     context.set_alpn_protocols(alpn)
     return _opened(context.wrap_socket(connect(port, source=source), server_hostname=name))
-
-
 
 
 def close_all() -> None:
@@ -122,6 +121,7 @@ class H2Client:
         self.streams: dict[int, Stream] = {}
         self.goaway: int | None = None
         self.is_closed = False
+        self._buffer = b""
         self.flush()
 
     def flush(self) -> None:
@@ -156,12 +156,23 @@ class H2Client:
             if not data:
                 self.is_closed = True
                 return
-            for event in self.connection.receive_data(data):
-                self._take(event, acknowledge=acknowledge)
+            for piece in self._frames(data):
+                for event in self.connection.receive_data(piece):
+                    self._take(event, acknowledge=acknowledge)
             try:
                 self.flush()
             except OSError:
                 self.is_closed = True
+
+    def _frames(self, data: bytes) -> Iterator[bytes]:
+        """Yield whole frames, all but GOAWAY: h2 takes no more after it, but open streams go on."""
+        self._buffer += data
+        while len(self._buffer) >= 9 and len(self._buffer) >= (size := 9 + int.from_bytes(self._buffer[:3], "big")):
+            piece, self._buffer = self._buffer[:size], self._buffer[size:]
+            if piece[3] == 7:
+                self.goaway = int.from_bytes(piece[13:17], "big")
+            else:
+                yield piece
 
     def _take(self, event: h2.events.Event, *, acknowledge: bool) -> None:
         if isinstance(event, h2.events.ResponseReceived):
@@ -174,8 +185,6 @@ class H2Client:
             self.streams[event.stream_id].is_ended = True
         elif isinstance(event, h2.events.StreamReset):
             self.streams[event.stream_id].reset = int(event.error_code)
-        elif isinstance(event, h2.events.ConnectionTerminated):
-            self.goaway = int(event.error_code)
 
     def fetch(self, path: str, timeout_s: float = 10) -> Stream:
         number = self.start(path)

@@ -12,7 +12,6 @@ from collections.abc import Callable
 from contextlib import suppress
 
 import pytest
-
 from tests.engine import probes
 from tests.engine.conftest import Edge, StartEdge, wait_until
 

@@ -11,9 +11,9 @@ import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
-
 from tests.engine import probes
 from tests.engine.conftest import StartEdge, wait_until
+
 from vclone_edge.tls import Certificates
 
 
@@ -36,9 +36,7 @@ def write_pair(folder: Path, stem: str, *names: str) -> None:
     )
     folder.mkdir(exist_ok=True)
     (folder / f"{stem}.key").write_bytes(
-        key.private_bytes(
-            serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-        )
+        key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
     )
     (folder / f"{stem}.crt").write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import h2.config
 import h2.connection
 import pytest
@@ -39,7 +41,7 @@ def run(pieces: list[bytes], limits: FrameLimits | None = None) -> tuple[str | N
 
 def cut(data: bytes, places: list[int]) -> list[bytes]:
     edges = [0, *sorted(place % (len(data) + 1) for place in places), len(data)]
-    return [data[a:b] for a, b in zip(edges, edges[1:], strict=False)]
+    return [data[a:b] for a, b in itertools.pairwise(edges)]
 
 
 @given(frames, st.lists(st.integers(min_value=0), max_size=30))

@@ -18,6 +18,14 @@ def app() -> Any:
     return _app
 
 
+def broken_start() -> Any:
+    async def refuse(scope: Any, receive: Any, send: Any) -> None:
+        await receive()
+        await send({"type": "lifespan.startup.failed", "message": "not today"})
+
+    return refuse
+
+
 async def _answer(send: Any, body: bytes, *, status: int = 200, kind: bytes = b"text/plain") -> None:
     headers = [(b"content-type", kind), (b"content-length", str(len(body)).encode())]
     await send({"type": "http.response.start", "status": status, "headers": headers})
@@ -37,7 +45,10 @@ async def _app(scope: Any, receive: Any, send: Any) -> None:
         await send(START)
         await send(BODY)
     elif path.startswith("/stream/"):
-        await _stream(receive, send, int(path.split("/")[2]), pause_s=float((path.split("/") + ["0"])[3] or 0))
+        await _stream(receive, send, int(path.split("/")[2]), pause_s=float([*path.split("/"), "0"][3] or 0))
+    elif path.startswith("/sleep/"):
+        await asyncio.sleep(float(path.split("/")[2]))
+        await _answer(send, b"slept")
     elif path == "/file":
         await send({"type": "http.response.start", "status": 200, "headers": [(b"content-type", b"text/plain")]})
         await send({"type": "http.response.pathsend", "path": os.path.abspath(__file__)})
@@ -77,9 +88,7 @@ async def _stream(receive: Any, send: Any, size: int, *, pause_s: float) -> None
     RUNNING["streams"] += 1
     gone = asyncio.create_task(_wait_for_end(receive))
     try:
-        await send(
-            {"type": "http.response.start", "status": 200, "headers": [(b"content-length", str(size).encode())]}
-        )
+        await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", str(size).encode())]})
         left = size
         while left and not gone.done():
             piece = CHUNK[:left]
