@@ -130,6 +130,24 @@ class BadSettings(Invalid):
     hint = "`vclone doctor` checks the settings."
 
 
+class WrongMediaType(Invalid):
+    """The body of this request has to be {needed}."""
+
+    code, status = "wrong_media_type", 415
+
+
+class WrongMethod(Invalid):
+    """This address does not answer {method} requests."""
+
+    code, status = "wrong_method", 405
+
+
+class BodyStalled(Invalid):
+    """The body of this request stopped for more than {limit_s} seconds."""
+
+    code, status = "body_stalled", 408
+
+
 class Unauthorised(VcloneError):
     """Nobody is signed in."""
 
@@ -160,6 +178,13 @@ class Forbidden(VcloneError):
     """This is not allowed: {what}."""
 
     code, status, exit_code = "forbidden", 403, 4
+
+
+class NotFromHere(Forbidden):
+    """This request comes from a page of another site, or its page is too old."""
+
+    code = "not_from_here"
+    hint = "Go back, reload the page and try again."
 
 
 class Conflict(VcloneError):

@@ -1,0 +1,256 @@
+"""The API and the dashboard as one Quart app: two tables of routes, one guard in front of both.
+
+request -> id -> caller -> guard -> body -> view -> answer
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import secrets
+import time
+from collections.abc import Awaitable, Callable
+from typing import Any, Final
+
+import structlog
+from quart import Quart, Request, Response, g, redirect, render_template, request
+from vclone_dashboard import make_blueprint
+from vclone_dashboard.pages import PAGES
+from vclone_dashboard.visit import Go, Page, Show, Visit
+
+from vclone_core.actions.platform import Platform
+from vclone_core.errors import BadTarget, NotFromHere, Unavailable, VcloneError
+from vclone_core.ids import build_id
+from vclone_core.log import get_log
+
+from .auth import Caller, clear_session, find_caller, form_token, is_secure, set_session
+from .bodies import read_form, read_json, read_query
+from .errors import problem_response, to_vclone_error
+from .feed import MoveFeed
+from .guard import EDGE, OPEN, SAFE_METHODS, Call, Live, Route, admit, check_path, check_routes, is_from_here
+from .openapi import build_document
+from .pacing import pace_bodies
+from .routes import ROUTES
+
+log = get_log(__name__)
+
+LIVE: Final = "vclone_live"
+URL_LIMIT_BYTES: Final = 8 * 1024
+PAGE_TIME_LIMIT_S: Final = 20.0
+# Scripts, styles and requests come from here alone, and no other page may frame ours.
+CONTENT_POLICY: Final = (
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; "
+    "form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
+)
+
+
+def create_app(platform: Platform) -> Quart:
+    """Return the app that serves `platform`. A route that no table lists raises `RuntimeError` here."""
+    app = Quart("vclone_api", static_folder=None)
+    # Limits of bodies and their pace are ours, per route: bodies.py and pacing.py.
+    app.config.update(MAX_CONTENT_LENGTH=None, BODY_TIMEOUT=None, PROVIDE_AUTOMATIC_OPTIONS=False)
+    app.url_map.strict_slashes = False
+    live = Live(asyncio.Event(), MoveFeed(platform))
+    app.extensions[LIVE] = live
+    # Quart's documented place for a wrapper.
+    app.asgi_app = pace_bodies(app.asgi_app)  # type: ignore[method-assign, assignment, arg-type]
+
+    document = json.dumps(build_document(ROUTES), ensure_ascii=False)
+
+    async def show_document(_call: Call) -> Response:
+        return Response(document, content_type="application/json")
+
+    for route in ROUTES:
+        if route.path == "/api/openapi.json":
+            add_route(app, platform, live, route, show_document)
+        else:
+            add_route(app, platform, live, route, route.view)
+    app.register_blueprint(make_blueprint())
+    for page in PAGES:
+        add_page(app, platform, page)
+    check_routes(app, (*ROUTES, *PAGES), open_endpoints={"dashboard.static"})
+
+    @app.before_serving
+    async def begin() -> None:
+        live.moves.start()
+
+    @app.after_serving
+    async def end() -> None:
+        live.stopping.set()
+        await live.moves.stop()
+
+    @app.before_request
+    async def note_request() -> Response | None:
+        g.request_id = build_id("request", unix_ms=time.time_ns() // 1_000_000, random=secrets.randbits(52))
+        g.started = time.perf_counter()
+        g.caller = Caller()
+        structlog.contextvars.bind_contextvars(id=g.request_id)
+        if len(request.scope.get("raw_path") or b"") + len(request.query_string) > URL_LIMIT_BYTES:
+            raise BadTarget()
+        return None
+
+    @app.after_request
+    async def finish_response(response: Response) -> Response:
+        return finish(response, platform)
+
+    @app.errorhandler(Exception)
+    async def answer_error(raised: Exception) -> Response:
+        error = to_vclone_error(raised, request, g.request_id)
+        if is_for_programs(request):
+            return problem_response(error, g.request_id)
+        return await error_page(error, platform)
+
+    return app
+
+
+def begin_stop(app: Quart) -> None:
+    """End every event stream, so that the server can close its connections."""
+    live: Live = app.extensions[LIVE]
+    live.stopping.set()
+
+
+def add_route(app: Quart, platform: Platform, live: Live, route: Route, view: Callable[..., Awaitable[Any]]) -> None:
+    """Serve one route of the API."""
+
+    async def answer(**path: str) -> Response:
+        if route.needs not in (OPEN, EDGE):
+            g.caller = await find_caller(platform, request)
+        caller: Caller = g.caller
+        admit(route.needs, caller, request, platform.settings)
+        check_path(path)
+        body = await read_json(request, route.body, limit_bytes=route.limit_bytes) if route.body else None
+        query = read_query(request, route.query) if route.query else None
+        # `request` is a proxy that an event stream, which runs later, could not use.
+        call = Call(platform, live, request._get_current_object(), caller.actor, body, query)  # type: ignore[attr-defined]
+        try:
+            async with asyncio.timeout(route.time_limit_s):
+                result = await view(call, **path)
+        except TimeoutError:
+            raise Unavailable(what="A part of the platform") from None
+        if isinstance(result, Response):
+            return result
+        if result is None:
+            return Response(b"", status=204)
+        text = json.dumps(result, ensure_ascii=False, separators=(",", ":"))
+        return Response(text, status=route.status, content_type="application/json")
+
+    app.add_url_rule(
+        route.path,
+        f"{route.method} {route.path}".replace(".", "_"),
+        answer,
+        methods=[route.method],
+        provide_automatic_options=False,
+    )
+
+
+def add_page(app: Quart, platform: Platform, page: Page) -> None:
+    """Serve one page of the dashboard."""
+
+    async def answer(**path: str) -> Any:
+        caller: Caller = await find_caller(platform, request)
+        g.caller = caller
+        admit(page.needs, caller, request, platform.settings)
+        check_path(path)
+        form: dict[str, str] = {}
+        if page.method not in SAFE_METHODS:
+            form = await read_form(request)
+            check_form(form, caller, request, platform)
+        visit = make_visit(platform, caller, query=request.args.to_dict(), form=form)
+        try:
+            async with asyncio.timeout(PAGE_TIME_LIMIT_S):
+                result = await page.view(visit, **path)
+        except TimeoutError:
+            raise Unavailable(what="A part of the platform") from None
+        if isinstance(result, Show):
+            return await render_template(result.template, visit=visit, **result.facts)
+        return go(result, platform)
+
+    app.add_url_rule(
+        page.path,
+        f"{page.method} {page.path}",
+        answer,
+        methods=[page.method],
+        provide_automatic_options=False,
+    )
+
+
+def make_visit(platform: Platform, caller: Caller, *, query: dict[str, str], form: dict[str, str]) -> Visit:
+    token = form_token(platform.settings, caller.session) if caller.session else ""
+    return Visit(
+        platform,
+        caller.actor,
+        token,
+        caller.session,
+        query,
+        form,
+        user_agent=request.headers.get("User-Agent", "")[:300],
+        address=request.remote_addr or "",
+    )
+
+
+def check_form(form: dict[str, str], caller: Caller, request: Request, platform: Platform) -> None:
+    """Raise `NotFromHere` for a form that none of our pages sent: both the browser and the form must say so.
+
+    A browser too old to say is let off with the token alone; a visitor without a session has no token to show.
+    """
+    says = request.headers.get("Sec-Fetch-Site") or request.headers.get("Origin")
+    if says and not is_from_here(request):
+        raise NotFromHere()
+    if caller.session and not secrets.compare_digest(
+        form.get("form_token", "").encode(), form_token(platform.settings, caller.session).encode()
+    ):
+        raise NotFromHere()
+
+
+def go(result: Go, platform: Platform) -> Response:
+    """Return the redirect a page asked for."""
+    response: Any = redirect(result.path, 303)
+    if result.session is not None:
+        set_session(response, platform.settings, result.session)
+    if result.signs_out:
+        clear_session(response, platform.settings)
+    return response  # type: ignore[no-any-return]
+
+
+async def error_page(error: VcloneError, platform: Platform) -> Response:
+    """Return the error as a page: the sign-in page where nobody is signed in."""
+    if error.status == 401:
+        page = await render_template("sign_in.html", visit=None)
+    else:
+        visit = make_visit(platform, g.caller, query={}, form={})
+        page = await render_template("error.html", visit=visit, error=error, request_id=g.request_id)
+    # The front page greets whoever comes; anything else says that it was not shown.
+    is_greeting = error.status == 401 and request.path == "/"
+    return Response(page, status=200 if is_greeting else error.status, content_type="text/html; charset=utf-8")
+
+
+def is_for_programs(request: Request) -> bool:
+    return request.path.startswith(("/api/", "/internal/"))
+
+
+def finish(response: Response, platform: Platform) -> Response:
+    """Add what every answer carries, and log it."""
+    headers = response.headers
+    headers["x-vclone-id"] = g.request_id
+    headers["x-content-type-options"] = "nosniff"
+    headers["content-security-policy"] = (
+        "default-src 'none'; frame-ancestors 'none'" if is_for_programs(request) else CONTENT_POLICY
+    )
+    headers["referrer-policy"] = "no-referrer" if request.path.startswith("/sign-in") else "same-origin"
+    if is_secure(platform.settings):
+        headers["strict-transport-security"] = "max-age=31536000"
+    if request.path.startswith("/static/") and response.status_code == 200 and request.query_string:
+        headers["cache-control"] = "public, max-age=31536000, immutable"
+    elif not request.path.startswith("/static/"):
+        headers["cache-control"] = "no-store"
+    note = log.debug if request.path in ("/api/health", "/api/ready") else log.info
+    note(
+        "request.answered",
+        method=request.method,
+        # A sign-in link's path is a secret: the rule it matched is not.
+        path=request.url_rule.rule if request.url_rule and "token" in (request.view_args or {}) else request.path[:200],
+        status=response.status_code,
+        ms=round((time.perf_counter() - g.started) * 1000, 1),
+        actor=g.caller.actor.user_id if g.caller.actor else None,
+    )
+    return response

@@ -1,0 +1,44 @@
+"""Turns whatever a handler raised into one answer: a problem document, or a page for people."""
+
+from __future__ import annotations
+
+import json
+
+from quart import Request, Response
+from werkzeug.exceptions import HTTPException
+
+from vclone_core.errors import Internal, Invalid, NotFound, TooLarge, VcloneError, WrongMethod, render_problem
+from vclone_core.log import get_log
+
+log = get_log(__name__)
+
+
+def to_vclone_error(error: Exception, request: Request, request_id: str) -> VcloneError:
+    """Return `error` as one of ours. What is not is a bug: it is logged whole, and shown as nothing but an id."""
+    if isinstance(error, VcloneError):
+        return error
+    if isinstance(error, HTTPException):
+        if error.code == 404:
+            return NotFound(what="address")
+        if error.code == 405:
+            return WrongMethod(method=request.method)
+        if error.code == 413:
+            return TooLarge(what="The body of this request", limit="what this address takes")
+        if error.code is not None and 400 <= error.code < 500:
+            return Invalid(what=error.name.lower())
+    log.error("request.crashed", method=request.method, exc_info=error)
+    return Internal(id=request_id)
+
+
+def problem_response(error: VcloneError, request_id: str) -> Response:
+    """Return the error as a problem document (RFC 9457)."""
+    response = Response(
+        json.dumps(render_problem(error, request_id), ensure_ascii=False),
+        status=error.status,
+        content_type="application/problem+json",
+    )
+    if error.status == 401:
+        response.headers["www-authenticate"] = "Bearer"
+    if error.status == 503:
+        response.headers["retry-after"] = "1"
+    return response

@@ -1,0 +1,145 @@
+"""Who may call what: every route names what it needs, and this is the one place that checks it.
+
+A route that stands in no table is an error at start, so that nothing is reachable that nobody thought about.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hmac
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, Final, Protocol
+
+from pydantic import BaseModel
+from quart import Quart, Request
+
+from vclone_core.actions.platform import Platform
+from vclone_core.errors import NotFound, NotFromHere, Unauthorised
+from vclone_core.models import Actor
+from vclone_core.rules.access import PERMISSIONS, require
+from vclone_core.settings import Settings
+
+from .auth import Caller
+from .bodies import JSON_LIMIT_BYTES
+from .feed import MoveFeed
+
+OPEN: Final = "open"  # anybody
+EDGE: Final = "edge"  # whoever knows the edge token
+NAME_LENGTH: Final = 253  # the longest host name
+SAFE_METHODS: Final = frozenset({"GET", "HEAD"})
+
+
+@dataclass(frozen=True, slots=True)
+class Live:
+    """What all requests of a process share besides the platform."""
+
+    stopping: asyncio.Event
+    moves: MoveFeed
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """One request, let in, with its body and query already checked against the route's models."""
+
+    platform: Platform
+    live: Live
+    request: Request
+    signed_in: Actor | None
+    body: Any
+    query: Any
+
+    @property
+    def actor(self) -> Actor:
+        """The one who asks; raises `Unauthorised` on an open route that nobody has signed in to."""
+        if self.signed_in is None:
+            raise Unauthorised()
+        return self.signed_in
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """One operation of the API. `needs` is a permission, `OPEN` or `EDGE`; `answer` is the shape of its JSON."""
+
+    method: str
+    path: str
+    view: Callable[..., Awaitable[Any]]
+    needs: str
+    answer: Any = None
+    status: int = 200
+    body: type[BaseModel] | None = None
+    query: type[BaseModel] | None = None
+    limit_bytes: int = JSON_LIMIT_BYTES
+    time_limit_s: float | None = 20.0
+    takes: str | None = None  # media type of a body that the view reads by itself
+    streams: bool = False  # may also answer with text/event-stream
+
+    @property
+    def summary(self) -> str:
+        return (self.view.__doc__ or "").strip().splitlines()[0]
+
+
+class Guarded(Protocol):
+    """What the guard looks at: a route of the API or a page of the dashboard."""
+
+    @property
+    def method(self) -> str: ...
+    @property
+    def path(self) -> str: ...
+    @property
+    def needs(self) -> str: ...
+
+
+def admit(needs: str, caller: Caller, request: Request, settings: Settings) -> None:
+    """Let the request in or raise: the only check of who may do what."""
+    if needs == OPEN:
+        return
+    if needs == EDGE:
+        admit_edge(request, settings)
+        return
+    if caller.actor is None:
+        raise Unauthorised()
+    if request.method not in SAFE_METHODS and caller.is_by_cookie and not is_from_here(request):
+        raise NotFromHere()
+    require(caller.actor, needs)
+
+
+def admit_edge(request: Request, settings: Settings) -> None:
+    """Raise `Unauthorised` unless the request carries the edge token. With no token set, nobody gets in."""
+    expected = settings.edge_token.get_secret_value()
+    scheme, _, given = request.headers.get("Authorization", "").partition(" ")
+    is_right = hmac.compare_digest(given.strip().encode(), expected.encode())
+    if not expected or scheme.lower() != "bearer" or not is_right:
+        raise Unauthorised(hint="Send the edge token: `Authorization: Bearer TOKEN`.")
+
+
+def is_from_here(request: Request) -> bool:
+    """Say whether a browser vouches that one of our own pages made this request.
+
+    `Sec-Fetch-Site` where there is one, else `Origin` against `Host`; neither: no.
+    """
+    if site := request.headers.get("Sec-Fetch-Site"):
+        return site == "same-origin"
+    origin = request.headers.get("Origin", "")
+    return bool(origin) and origin.partition("://")[2] == request.headers.get("Host")
+
+
+def check_path(path: Mapping[str, str]) -> None:
+    """Raise `NotFound` for a part of the path that can name nothing: too long, or with control characters."""
+    if any(len(text) > NAME_LENGTH or not text.isprintable() for text in path.values()):
+        raise NotFound(what="address")
+
+
+def check_routes(app: Quart, listed: Iterable[Guarded], *, open_endpoints: Iterable[str] = ()) -> None:
+    """Raise `RuntimeError` when `app` answers what no table lists, or a table names a need that doesn't exist."""
+    known = set()
+    for entry in listed:
+        known.add((entry.method, entry.path))
+        if entry.needs not in (OPEN, EDGE) and entry.needs not in PERMISSIONS:
+            raise RuntimeError(f"{entry.method} {entry.path} needs {entry.needs!r}, which is no permission")
+    for rule in app.url_map.iter_rules():
+        if rule.endpoint in open_endpoints:
+            continue
+        for method in (rule.methods or set()) - {"HEAD"}:
+            if (method, rule.rule) not in known:
+                raise RuntimeError(f"{method} {rule.rule} stands in no table of routes")

@@ -1,0 +1,295 @@
+"""Every JSON shape the API answers with, as a type and the one function that makes it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import asdict
+from datetime import datetime
+from typing import Any
+
+from typing_extensions import TypedDict  # pydantic reads these, and needs this one before Python 3.12
+
+from vclone_core.models import (
+    Actor,
+    Alias,
+    AliasKind,
+    Deployment,
+    EdgeReceipt,
+    LogLine,
+    Project,
+    QueuePlace,
+    State,
+    Team,
+    User,
+)
+from vclone_core.rules.names import deployment_host, production_host
+from vclone_core.settings import Settings
+
+
+class Health(TypedDict):
+    status: str
+    version: str
+
+
+class Part(TypedDict):
+    is_up: bool
+    is_required: bool
+    ms: float
+    problem: str | None
+
+
+class Readiness(TypedDict):
+    status: str
+    parts: dict[str, Part]
+
+
+class UserShape(TypedDict):
+    id: str
+    email: str
+    name: str
+
+
+class TeamShape(TypedDict):
+    id: str
+    slug: str
+    name: str
+    is_personal: bool
+
+
+class Me(TypedDict):
+    user: UserShape
+    team: TeamShape
+    role: str
+
+
+class SettingsShape(TypedDict):
+    framework: str | None
+    root_directory: str
+    install_command: str | None
+    build_command: str | None
+    output_directory: str | None
+    node_version: str | None
+    production_branch: str
+
+
+class ProjectShape(TypedDict):
+    id: str
+    name: str
+    git_url: str | None
+    settings: SettingsShape
+    is_publishing_paused: bool
+    production_url: str
+    created_at: str
+
+
+class ProjectList(TypedDict):
+    items: list[ProjectShape]
+    next_cursor: str | None
+
+
+class MissingBlobs(TypedDict):
+    missing: list[str]
+
+
+class StoredBlobs(TypedDict):
+    stored: int
+
+
+class SourceShape(TypedDict):
+    kind: str
+    url: str | None
+    ref: str | None
+    sha: str | None
+    message: str | None
+    author: str | None
+
+
+class FailureShape(TypedDict):
+    code: str
+    sentence: str
+    advice: str
+    step: str | None
+
+
+class DeploymentShape(TypedDict):
+    id: str
+    project_id: str
+    project: str
+    target: str
+    state: str
+    url: str
+    production_url: str | None
+    aliases: list[str]
+    source: SourceShape
+    sequence: int
+    attempt: int
+    framework: str | None
+    file_count: int | None
+    size_bytes: int | None
+    failure: FailureShape | None
+    step: str | None
+    step_seconds: dict[str, float]
+    queue_position: int | None
+    queue_reason: str | None
+    created_at: str
+    started_at: str | None
+    finished_at: str | None
+
+
+class DeploymentList(TypedDict):
+    items: list[DeploymentShape]
+    next_cursor: str | None
+
+
+class ReceiptShape(TypedDict):
+    edge_id: str
+    after_ms: float | None
+
+
+class Switch(TypedDict):
+    """What a promote or a rollback answers."""
+
+    deployment: DeploymentShape
+    receipts: list[ReceiptShape]
+
+
+class LineShape(TypedDict):
+    number: int
+    step: str
+    stream: str
+    text: str
+    at: str
+
+
+class LogPage(TypedDict):
+    items: list[LineShape]
+
+
+class FileShape(TypedDict):
+    path: str
+    sha256: str
+    size: int
+    type: str
+
+
+class FileList(TypedDict):
+    items: list[FileShape]
+
+
+class AliasShape(TypedDict):
+    host: str
+    url: str
+    kind: str
+    deployment_id: str
+    version: int
+
+
+class AliasList(TypedDict):
+    items: list[AliasShape]
+
+
+class SiteShape(TypedDict):
+    host: str
+    project_id: str
+    deployment_id: str
+    manifest_key: str
+    kind: str
+    version: int
+    protection: str | None
+    redirect_to: str | None
+
+
+def moment(at: datetime) -> str:
+    """Return a time as RFC 3339, in UTC."""
+    return at.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def optional_moment(at: datetime | None) -> str | None:
+    return None if at is None else moment(at)
+
+
+def shape_me(actor: Actor, user: User, team: Team) -> Me:
+    who: Any = asdict(user)
+    where: Any = asdict(team)
+    return {"user": who, "team": where, "role": actor.role}
+
+
+def shape_project(project: Project, settings: Settings) -> ProjectShape:
+    said: Any = asdict(project.settings)
+    return {
+        "id": project.id,
+        "name": project.name,
+        "git_url": project.git_url,
+        "settings": said,
+        "is_publishing_paused": project.is_publishing_paused,
+        "production_url": settings.site_url(production_host(project.name, settings.base_domain)),
+        "created_at": moment(project.created_at),
+    }
+
+
+def shape_deployment(
+    deployment: Deployment,
+    project: Project,
+    settings: Settings,
+    *,
+    aliases: Iterable[Alias] = (),
+    place: QueuePlace | None = None,
+) -> DeploymentShape:
+    """Return a deployment as JSON. `aliases` are the hosts that show it now.
+
+    `url` is there from the start and answers once the deployment is ready; `production_url` only while it is shown.
+    """
+    hosts = {alias.host: alias.kind for alias in aliases}
+    own = next((host for host, kind in hosts.items() if kind is AliasKind.DEPLOYMENT), None)
+    own = own or deployment_host(project.name, deployment.id, settings.base_domain)
+    production = next((host for host, kind in hosts.items() if kind is AliasKind.PRODUCTION), None)
+    failure: Any = None if deployment.failure is None else asdict(deployment.failure)
+    source: Any = asdict(deployment.source)
+    return {
+        "id": deployment.id,
+        "project_id": deployment.project_id,
+        "project": project.name,
+        "target": deployment.target.value,
+        "state": deployment.state.value,
+        "url": settings.site_url(own),
+        "production_url": None if production is None else settings.site_url(production),
+        "aliases": sorted(hosts),
+        "source": source,
+        "sequence": deployment.sequence,
+        "attempt": deployment.attempt,
+        "framework": deployment.framework,
+        "file_count": deployment.file_count,
+        "size_bytes": deployment.size_bytes,
+        "failure": failure,
+        "step": deployment.step if deployment.state is State.BUILDING else None,
+        "step_seconds": dict(deployment.step_seconds),
+        "queue_position": None if place is None else place.position,
+        "queue_reason": None if place is None else place.reason,
+        "created_at": moment(deployment.created_at),
+        "started_at": optional_moment(deployment.started_at),
+        "finished_at": optional_moment(deployment.finished_at),
+    }
+
+
+def shape_receipts(receipts: Iterable[EdgeReceipt]) -> list[ReceiptShape]:
+    return [{"edge_id": receipt.edge_id, "after_ms": receipt.after_ms} for receipt in receipts]
+
+
+def shape_line(line: LogLine) -> LineShape:
+    return {
+        "number": line.number,
+        "step": line.step,
+        "stream": line.stream,
+        "text": line.text,
+        "at": moment(line.at),
+    }
+
+
+def shape_alias(alias: Alias, settings: Settings) -> AliasShape:
+    return {
+        "host": alias.host,
+        "url": settings.site_url(alias.host),
+        "kind": alias.kind.value,
+        "deployment_id": alias.deployment_id,
+        "version": alias.version,
+    }
