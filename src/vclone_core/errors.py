@@ -259,6 +259,27 @@ class PortTaken(Conflict):
     hint = "Stop that program, or choose another port with {option}."
 
 
+class DataDirUnusable(Conflict):
+    """The data directory {path} can't be used: {why}."""
+
+    code = "data_dir_unusable"
+    hint = "Choose another with --data-dir, or give this user the right to write there."
+
+
+class AlreadyRunning(Conflict):
+    """vclone is already running on {path} (process {pid})."""
+
+    code = "already_running"
+    hint = "Stop it with Ctrl-C or `kill {pid}`, or choose another data directory with --data-dir."
+
+
+class NewerData(Conflict):
+    """The data directory {path} was last used by a newer vclone ({seen}; this is {known})."""
+
+    code = "newer_data"
+    hint = "Use that version or a later one, or choose another data directory with --data-dir."
+
+
 class Limited(VcloneError):
     """A limit was reached: {what}."""
 
@@ -271,6 +292,11 @@ class TooLarge(Limited):
     code, status = "too_large", 413
 
 
+class DiskFull(Limited):
+    """Only {free} are free on the disk of {path}; {needed} are needed."""
+
+    code = "disk_full"
+    hint = "Free some space, or choose a directory on another disk with --data-dir."
 class RefusedByRule(Forbidden):
     """A rule of this deployment refuses this address."""
 
@@ -302,6 +328,13 @@ class ServiceFailed(Unavailable):
 
     code = "service_failed"
     hint = "`vclone doctor` checks what this machine needs."
+
+
+class ChildEnded(ServiceFailed):
+    """The process {name} {how}."""
+
+    code = "child_ended"
+    hint = "The end of {log}:\n{lines}"
 
 
 class NoProgram(Unavailable):

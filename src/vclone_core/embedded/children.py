@@ -117,7 +117,7 @@ def kill_group(pid: int) -> None:
     """Kill a child and everything that stayed in its session's first group; no error when it is gone."""
     try:
         os.killpg(pid, signal.SIGKILL)
-    except ProcessLookupError:
+    except (ProcessLookupError, PermissionError):  # macOS says the latter of a group that has ended
         return
 
 

@@ -1,0 +1,230 @@
+"""The middle of `vclone up`: starts everything in order, tells where it is, waits, and stops it in order."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sys
+import time
+from dataclasses import dataclass, field
+from importlib import import_module
+from importlib.resources import as_file, files
+from pathlib import Path
+from typing import Any, Final
+
+import click
+
+from vclone_core.cli.context import platform_file, save_platform
+from vclone_core.embedded.children import Command, spawn
+from vclone_core.embedded.datadir import DataDir, read_json
+from vclone_core.embedded.logfiles import open_log, read_tail
+from vclone_core.embedded.members import Databases, own_processes
+from vclone_core.embedded.ports import reachable
+from vclone_core.embedded.rundirs import make_run_dir, remove_run_dir
+from vclone_core.embedded.runfile import Run, birth_of, write_run
+from vclone_core.embedded.supervisor import Supervisor, stop_signals, wait_for_end
+from vclone_core.settings import Settings, load_settings
+
+WELCOME_PROJECT: Final = "welcome"
+WELCOME_S: Final = 120.0
+INTERRUPTED: Final = 130
+# Imported while the databases start; both bring drivers.
+_SLOW: Final = ("vclone_core.stores.postgres", "vclone_core.actions.accounts", "vclone_core.actions.platform")
+
+
+@dataclass(slots=True)
+class Up:
+    """One run of the platform, from its checks to its end."""
+
+    settings: Settings
+    folder: DataDir
+    run_dir: Path
+    supervisor: Supervisor
+    wants_welcome: bool
+    state: str = "starting"
+    started_at: float = field(default_factory=time.time)
+    sign_in_url: str | None = None
+    has_welcome: bool = False
+
+    @property
+    def api_address(self) -> str:
+        return f"http://{local_name(self.settings.api_host)}:{self.settings.api_port}"
+
+    @property
+    def edge_address(self) -> str:
+        return f"http://{local_name(self.settings.edge_host)}:{self.settings.edge_port}"
+
+    async def start(self) -> None:
+        """Bring everything up; return when sites are served."""
+        databases = Databases(self.folder, self.run_dir, self.settings)
+        members = []
+        if not self.settings.database_url.get_secret_value():
+            members.append(databases.postgres())
+        if not self.settings.redis_url.get_secret_value():
+            members.append(databases.valkey())
+        self.supervisor.spawn(*members)
+        for module in _SLOW:
+            import_module(module)
+        await self.supervisor.wait_ready(*members)
+        environ = self.environment(databases)
+        token = await self.prepare_database(load_settings(environ))
+        processes = own_processes(self.settings, environ, self.folder.path, os.getpid())
+        self.supervisor.spawn(*processes)
+        self.introduce_cli(token)
+        await self.supervisor.wait_ready(*processes)
+        if self.wants_welcome and not self.folder.read_notes().get("welcomed"):
+            self.has_welcome = await self.deploy_welcome(environ)
+        self.note("running")
+
+    def environment(self, databases: Databases) -> dict[str, str]:
+        """Return what api, worker and edge are told: this process's environment and the facts of this run."""
+        settings, secrets = self.settings, self.folder.load_secrets()
+        facts = {
+            "data_dir": str(self.folder.path),
+            "base_domain": settings.base_domain,
+            "edge_port": str(settings.edge_port),
+            "api_port": str(settings.api_port),
+            "api_url": self.api_address,
+            "database_url": settings.database_url.get_secret_value() or databases.postgres_url,
+            "redis_url": settings.redis_url.get_secret_value() or databases.valkey_url,
+            "store": settings.store or f"file://{self.folder.objects}",
+            "secret_key": settings.secret_key.get_secret_value() or secrets["secret_key"],
+            "edge_token": settings.edge_token.get_secret_value() or secrets["edge_token"],
+        }
+        if settings.plugins_dir is not None:
+            facts["plugins_dir"] = str(settings.plugins_dir.absolute())
+        variables = {f"VCLONE_{name.upper()}": value for name, value in facts.items()}
+        replaced = {f"{name}_FILE" for name in variables}
+        return {**{key: value for key, value in os.environ.items() if key not in replaced}, **variables}
+
+    async def prepare_database(self, settings: Settings) -> str | None:
+        """Migrate and see to an owner; return the token of this machine's CLI if it was made now."""
+        from vclone_core.actions.accounts import ensure_owner, sign_in_link
+        from vclone_core.actions.platform import open_platform
+        from vclone_core.stores.postgres import migrate
+
+        await migrate(settings.database_url.get_secret_value())
+        async with open_platform(settings) as platform:
+            user, _team, token = await ensure_owner(platform)
+            if not self.folder.read_notes().get("signed_in"):
+                self.sign_in_url = f"{self.api_address}/sign-in/{await sign_in_link(platform, user.id)}"
+        return token
+
+    def introduce_cli(self, token: str | None) -> None:
+        """Let the CLI of this user find this platform with no login."""
+        place = str(self.folder.path)
+        kept = read_json(self.folder.cli_file) or {}
+        token = token or str(kept.get("token", ""))
+        save_platform(self.folder.cli_file, api_url=self.api_address, token=token, data_dir=place)
+        try:
+            save_platform(platform_file(os.environ), api_url=self.api_address, token=token, data_dir=place)
+        except OSError as error:
+            why = error.strerror or str(error)
+            click.echo(f"The CLI will need --data-dir: {platform_file(os.environ)} can't be written ({why}).", err=True)
+
+    async def deploy_welcome(self, environ: dict[str, str]) -> bool:
+        """Deploy the bundled site as any folder is deployed, by the CLI; say whether it went live."""
+        log_path = self.folder.logs / "welcome.log"
+        with as_file(files("vclone_core") / "welcome") as site:
+            words = ("deploy", str(site), "--project", WELCOME_PROJECT, "--prod", "--json")
+            argv = (sys.executable, "-P", "-m", "vclone_core.cli", *words)
+            with open_log(log_path) as output:
+                process = spawn(Command(argv, environ, cwd=self.folder.path), output)
+            try:
+                async with asyncio.timeout(WELCOME_S):
+                    code = await wait_for_end(process)
+            except TimeoutError:
+                code = None
+        if code != 0:
+            click.echo(f"The welcome site could not be deployed:\n{read_tail(log_path, lines=5)}", err=True)
+            return False
+        self.folder.write_notes(welcomed=True)
+        return True
+
+    def note(self, state: str | None = None) -> None:
+        """Write down what runs now, for `vclone status`."""
+        self.state = state or self.state
+        services = {
+            name: {
+                "pid": life.process.pid if life.process else None,
+                "born": birth_of(life.process.pid) if life.process else None,
+                "state": life.state,
+                "restarts": life.restarts,
+            }
+            for name, life in self.supervisor.running.items()
+        }
+        run = Run(
+            state=self.state,
+            pid=os.getpid(),
+            edge=self.edge_address,
+            api=self.api_address,
+            data_dir=str(self.folder.path),
+            run_dir=str(self.run_dir),
+            started_at=self.started_at,
+            services=services,
+        )
+        write_run(self.folder.run_file, run)
+
+
+async def run_platform(settings: Settings, folder: DataDir, *, began: float, wants_welcome: bool) -> None:
+    """Run everything until it is told to stop. Raises `ServiceFailed` when a part can't be kept running."""
+    loop = asyncio.get_running_loop()
+    stop = asyncio.Event()
+    run_dir = make_run_dir(os.environ)
+    supervisor = Supervisor(folder.logs)
+    up = Up(settings, folder, run_dir, supervisor, wants_welcome)
+    supervisor.on_change = up.note
+    stop_signals(loop, stop.set, lambda: leave_at_once(supervisor, run_dir))
+    told = asyncio.create_task(stop.wait())
+    starting = asyncio.create_task(up.start())
+    ends: set[asyncio.Future[Any]] = {told, supervisor.failure}
+    try:
+        await asyncio.wait(ends | {starting}, return_when=asyncio.FIRST_COMPLETED)
+        if starting.done():
+            await starting
+            announce(up, took_s=time.monotonic() - began)
+            await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
+        if not told.done():
+            raise supervisor.failure.result()
+        click.echo("stopping …")
+    finally:
+        starting.cancel()
+        await asyncio.gather(starting, return_exceptions=True)
+        up.note("stopping")
+        await supervisor.stop()
+        up.note("stopped")
+        remove_run_dir(run_dir)
+    click.echo("stopped")
+
+
+def leave_at_once(supervisor: Supervisor, run_dir: Path) -> None:
+    """Answer the second Ctrl-C: kill everything and be gone. The databases repair themselves at the next start."""
+    supervisor.kill()
+    remove_run_dir(run_dir)
+    os._exit(INTERRUPTED)
+
+
+def announce(up: Up, *, took_s: float) -> None:
+    """Print where everything is and what to do next."""
+    site = up.settings.site_url(f"{WELCOME_PROJECT}.{up.settings.base_domain}")
+    lines = [f"  Dashboard   {up.api_address}"]
+    if up.sign_in_url is not None:
+        lines.append(f"  Sign in     {up.sign_in_url}  (opens once)")
+    lines += [
+        f"  Sites       {site if up.has_welcome else up.edge_address}",
+        f"  Data        {up.folder.path}",
+        "",
+        "  vclone deploy ./my-site    deploy a folder or a git URL",
+        "  vclone ls                  list what is deployed",
+        "  vclone doctor              check this machine",
+        "",
+        f"ready in {took_s:.1f} s; Ctrl-C stops it",
+    ]
+    click.echo("\n".join(lines))
+    up.folder.write_notes(signed_in=True)
+
+
+def local_name(host: str) -> str:
+    """Return an address that reaches a listener on `host` from this machine, as a URL wants it."""
+    address = reachable(host)
+    return f"[{address}]" if ":" in address else address

@@ -1,0 +1,29 @@
+"""`vclone migrate`: bring the database to this version's tables."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+
+import click
+
+from vclone_core.errors import BadSettings
+
+
+@click.command()
+def migrate() -> None:
+    """Apply the migrations that VCLONE_DATABASE_URL has not seen. Safe to run from several machines at once."""
+    from vclone_core.settings import load_settings
+    from vclone_core.stores.postgres import migrate as apply
+
+    url = load_settings(os.environ).database_url.get_secret_value()
+    if not url:
+        raise BadSettings(
+            problems="VCLONE_DATABASE_URL is not set.",
+            hint="Set it to the database to migrate; `vclone up` migrates its own.",
+        )
+    applied = asyncio.run(apply(url))
+    for name in applied:
+        click.echo(f"applied {name}")
+    if not applied:
+        click.echo("nothing to apply")

@@ -1,0 +1,76 @@
+"""`vclone api|worker|edge`: load the settings, then hand over to the process's own module.
+
+The modules are named by dotted path and imported when called: edge and API lie above the core, which may not import
+them; the import contracts see to it that nothing else here does.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable
+from importlib import import_module
+from typing import Any, Final
+
+import click
+
+MAIN: Final = {
+    "api": "vclone_api.serve:main",
+    "worker": "vclone_core.build.worker:main",
+    "edge": "vclone_edge.serve:main",
+}
+# A process told to end by its supervisor's death gets this long before it and its group are killed.
+ORPHAN_S: Final = 10.0
+
+supervised = click.option("--parent", type=int, hidden=True, help="End soon after this process has ended.")
+
+
+@click.command()
+@supervised
+def api(parent: int | None) -> None:
+    """Run the API and the dashboard."""
+    run_process("api", parent)
+
+
+@click.command()
+@supervised
+def worker(parent: int | None) -> None:
+    """Run a build worker."""
+    run_process("worker", parent)
+
+
+@click.command()
+@supervised
+def edge(parent: int | None) -> None:
+    """Run an edge."""
+    run_process("edge", parent)
+
+
+def run_process(name: str, parent: int | None) -> None:
+    """Run a process of the platform until it ends, with the settings of the environment."""
+    from vclone_core.log import configure_log
+    from vclone_core.settings import load_settings
+
+    if parent is not None:
+        threading.Thread(target=end_with, args=(parent,), name="end-with-parent", daemon=True).start()
+    settings = load_settings(os.environ)
+    configure_log(process=name, log_format=settings.log_format, log_level=settings.log_level)
+    module, _, function = MAIN[name].partition(":")
+    main: Callable[..., Any] = getattr(import_module(module), function)
+    main(settings)
+
+
+def end_with(parent: int) -> None:
+    """Wait for the parent's end, then end this process and its group if they outlive it by `ORPHAN_S`.
+
+    On Linux the kernel has sent SIGTERM by then, and this is the safety net; elsewhere nobody has.
+    """
+    while os.getppid() == parent:
+        time.sleep(0.5)
+    if sys.platform != "linux":
+        os.kill(os.getpid(), signal.SIGTERM)
+    time.sleep(ORPHAN_S)
+    os.killpg(0, signal.SIGKILL)

@@ -1,0 +1,106 @@
+"""The five processes of `vclone up`: how each is started, and how it is known to be ready.
+
+postgres, valkey -> api, worker, edge
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from vclone_core.embedded.children import Command
+from vclone_core.embedded.datadir import DataDir
+from vclone_core.embedded.ports import reachable
+from vclone_core.embedded.postgres import START_S, is_postgres_ready, prepare_postgres
+from vclone_core.embedded.supervisor import Member
+from vclone_core.embedded.valkey import is_valkey_ready, prepare_valkey
+from vclone_core.settings import Settings
+
+ANSWER_S: Final = 2.0
+# The edge gets no way to the database, and nothing that signs sessions.
+_NOT_FOR_EDGE: Final = ("VCLONE_DATABASE_URL", "VCLONE_REDIS_URL", "VCLONE_SECRET_KEY")
+
+
+@dataclass(slots=True)
+class Databases:
+    """The embedded servers of one run, and their URLs once they were prepared."""
+
+    folder: DataDir
+    run_dir: Path
+    settings: Settings
+    postgres_url: str = ""
+    valkey_url: str = ""
+
+    def postgres(self) -> Member:
+        """PostgreSQL on the folder's cluster."""
+        data = self.folder.path / "postgres"
+
+        def command() -> Command:
+            made, self.postgres_url = prepare_postgres(
+                data,
+                self.run_dir,
+                is_durable=True,
+                bin_dir=self.settings.postgres_bin,
+                log_path=self.folder.logs / "postgres.log",
+            )
+            return made
+
+        async def is_ready(pid: int) -> bool:
+            return is_postgres_ready(data, pid)
+
+        return Member("postgres", command, is_ready, ready_s=START_S, stop_s=8.0)
+
+    def valkey(self) -> Member:
+        """Valkey on the folder's file."""
+        data = self.folder.path / "valkey"
+
+        def command() -> Command:
+            made, self.valkey_url = prepare_valkey(
+                data, self.run_dir, is_durable=True, program=self.settings.valkey_bin
+            )
+            return made
+
+        async def is_ready(_pid: int) -> bool:
+            return is_valkey_ready(self.run_dir)
+
+        return Member("valkey", command, is_ready, ready_s=START_S, stop_s=3.0)
+
+
+def own_processes(settings: Settings, environ: Mapping[str, str], cwd: Path, parent: int) -> tuple[Member, ...]:
+    """Return api, worker and edge: this program again, told everything by `environ`, never by arguments."""
+
+    def member(name: str, is_ready_at: tuple[str, int, str, str] | None, stop_s: float) -> Member:
+        hidden = _NOT_FOR_EDGE if name == "edge" else ()
+        argv = (sys.executable, "-P", "-m", "vclone_core.cli", name, "--parent", str(parent))
+        command = Command(argv, {key: value for key, value in environ.items() if key not in hidden}, cwd=cwd)
+
+        async def is_ready(_pid: int) -> bool:
+            return is_ready_at is None or await answers(*is_ready_at)
+
+        return Member(name, lambda: command, is_ready, stop_s=stop_s)
+
+    return (
+        member("api", (settings.api_host, settings.api_port, "/api/health", "localhost"), 5.0),
+        member("worker", None, 8.0),
+        # A malformed host: the app refuses it by itself, so an edge is ready also while the API is away.
+        member("edge", (settings.edge_host, settings.edge_port, "/", "ready..invalid"), 10.0),
+    )
+
+
+async def answers(host: str, port: int, path: str, asked_host: str) -> bool:
+    """Say whether an HTTP server answers there with anything but a server's error."""
+    try:
+        async with asyncio.timeout(ANSWER_S):
+            reader, writer = await asyncio.open_connection(reachable(host), port)
+            try:
+                writer.write(f"GET {path} HTTP/1.1\r\nhost: {asked_host}\r\nconnection: close\r\n\r\n".encode())
+                status = (await reader.readline()).split(b" ")
+            finally:
+                writer.close()
+    except (OSError, TimeoutError):
+        return False
+    return len(status) > 1 and status[0].startswith(b"HTTP/1") and status[1][:1] in b"234"
