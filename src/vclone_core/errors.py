@@ -297,6 +297,8 @@ class DiskFull(Limited):
 
     code = "disk_full"
     hint = "Free some space, or choose a directory on another disk with --data-dir."
+
+
 class RefusedByRule(Forbidden):
     """A rule of this deployment refuses this address."""
 
