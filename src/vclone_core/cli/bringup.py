@@ -97,30 +97,28 @@ class Up:
         replaced = {f"{name}_FILE" for name in variables}
         return {**{key: value for key, value in os.environ.items() if key not in replaced}, **variables}
 
-    async def prepare_database(self, settings: Settings) -> str | None:
-        """Migrate and see to an owner; return the token of this machine's CLI if it was made now."""
+    async def prepare_database(self, settings: Settings) -> str:
+        """Migrate and see to an owner; return the token of this machine's CLI."""
         from vclone_core.actions.accounts import ensure_owner, sign_in_link
         from vclone_core.actions.platform import open_platform
         from vclone_core.stores.postgres import migrate
 
         await migrate(settings.database_url.get_secret_value())
+        kept = str((read_json(self.folder.cli_file) or {}).get("token", ""))
         async with open_platform(settings) as platform:
-            user, _team, token = await ensure_owner(platform)
+            owner = await ensure_owner(platform, wants_token=not kept)
             if not self.folder.read_notes().get("signed_in"):
-                self.sign_in_url = f"{self.api_address}/sign-in/{await sign_in_link(platform, user.id)}"
-        return token
+                self.sign_in_url = f"{self.api_address}/sign-in/{await sign_in_link(platform, owner.user.id)}"
+        return owner.token or kept
 
-    def introduce_cli(self, token: str | None) -> None:
+    def introduce_cli(self, token: str) -> None:
         """Let the CLI of this user find this platform with no login."""
-        place = str(self.folder.path)
-        kept = read_json(self.folder.cli_file) or {}
-        token = token or str(kept.get("token", ""))
-        save_platform(self.folder.cli_file, api_url=self.api_address, token=token, data_dir=place)
+        address, place, latest = self.api_address, str(self.folder.path), platform_file(os.environ)
+        save_platform(self.folder.cli_file, api_url=address, token=token, data_dir=place)
         try:
-            save_platform(platform_file(os.environ), api_url=self.api_address, token=token, data_dir=place)
+            save_platform(latest, api_url=address, token=token, data_dir=place)
         except OSError as error:
-            why = error.strerror or str(error)
-            click.echo(f"The CLI will need --data-dir: {platform_file(os.environ)} can't be written ({why}).", err=True)
+            click.echo(f"The CLI will need --data-dir: {latest} can't be written ({error.strerror}).", err=True)
 
     async def deploy_welcome(self, environ: dict[str, str]) -> bool:
         """Deploy the bundled site as any folder is deployed, by the CLI; say whether it went live."""

@@ -13,7 +13,7 @@ import threading
 import time
 from collections.abc import Callable
 from importlib import import_module
-from typing import Any, Final
+from typing import Final
 
 import click
 
@@ -52,15 +52,15 @@ def edge(parent: int | None) -> None:
 def run_process(name: str, parent: int | None) -> None:
     """Run a process of the platform until it ends, with the settings of the environment."""
     from vclone_core.log import configure_log
-    from vclone_core.settings import load_settings
+    from vclone_core.settings import Settings, load_settings
 
     if parent is not None:
         threading.Thread(target=end_with, args=(parent,), name="end-with-parent", daemon=True).start()
     settings = load_settings(os.environ)
     configure_log(process=name, log_format=settings.log_format, log_level=settings.log_level)
     module, _, function = MAIN[name].partition(":")
-    main: Callable[..., Any] = getattr(import_module(module), function)
-    main(settings)
+    main: Callable[[Settings], int | None] = getattr(import_module(module), function)
+    sys.exit(main(settings) or 0)
 
 
 def end_with(parent: int) -> None:
