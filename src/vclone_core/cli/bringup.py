@@ -18,7 +18,7 @@ from vclone_core.cli.context import platform_file, save_platform
 from vclone_core.embedded.children import Command, spawn
 from vclone_core.embedded.datadir import DataDir, read_json
 from vclone_core.embedded.logfiles import open_log, read_tail
-from vclone_core.embedded.members import Databases, own_processes
+from vclone_core.embedded.members import Databases, Gate, own_processes
 from vclone_core.embedded.ports import reachable
 from vclone_core.embedded.rundirs import make_run_dir, remove_run_dir
 from vclone_core.embedded.runfile import Run, birth_of, write_run
@@ -28,7 +28,7 @@ from vclone_core.settings import Settings, load_settings
 WELCOME_PROJECT: Final = "welcome"
 WELCOME_S: Final = 120.0
 INTERRUPTED: Final = 130
-# Imported while the databases start; both bring drivers.
+# Imported while the databases start; they bring drivers.
 _SLOW: Final = ("vclone_core.stores.postgres", "vclone_core.actions.accounts", "vclone_core.actions.platform")
 
 
@@ -63,14 +63,16 @@ class Up:
         if not self.settings.redis_url.get_secret_value():
             members.append(databases.valkey())
         self.supervisor.spawn(*members)
+        environ = self.environment(databases)
+        # They import what they need while the database starts, and wait until it is prepared.
+        gate = Gate.make()
+        processes = own_processes(self.settings, environ, self.folder.path, gate)
+        self.supervisor.spawn(*processes)
         for module in _SLOW:
             import_module(module)
         await self.supervisor.wait_ready(*members)
-        environ = self.environment(databases)
-        token = await self.prepare_database(load_settings(environ))
-        processes = own_processes(self.settings, environ, self.folder.path, os.getpid())
-        self.supervisor.spawn(*processes)
-        self.introduce_cli(token)
+        self.introduce_cli(await self.prepare_database(load_settings(environ)))
+        gate.open()
         await self.supervisor.wait_ready(*processes)
         if self.wants_welcome and not self.folder.read_notes().get("welcomed"):
             self.has_welcome = await self.deploy_welcome(environ)
@@ -126,8 +128,10 @@ class Up:
         with as_file(files("vclone_core") / "welcome") as site:
             words = ("deploy", str(site), "--project", WELCOME_PROJECT, "--prod", "--json")
             argv = (sys.executable, "-P", "-m", "vclone_core.cli", *words)
+            # The token of another platform, which this user may have set, is not for this one.
+            own = {key: value for key, value in environ.items() if key != "VCLONE_TOKEN"}
             with open_log(log_path) as output:
-                process = spawn(Command(argv, environ, cwd=self.folder.path), output)
+                process = spawn(Command(argv, own, cwd=self.folder.path), output)
             try:
                 async with asyncio.timeout(WELCOME_S):
                     code = await wait_for_end(process)

@@ -25,50 +25,54 @@ MAIN: Final = {
 # A process told to end by its supervisor's death gets this long before it and its group are killed.
 ORPHAN_S: Final = 10.0
 
-supervised = click.option("--parent", type=int, hidden=True, help="End soon after this process has ended.")
+supervised = click.option("--supervised", "supervisor", type=int, hidden=True, help="Process id of `vclone up`.")
 
 
 @click.command()
 @supervised
-def api(parent: int | None) -> None:
+def api(supervisor: int | None) -> None:
     """Run the API and the dashboard."""
-    run_process("api", parent)
+    run_process("api", supervisor)
 
 
 @click.command()
 @supervised
-def worker(parent: int | None) -> None:
+def worker(supervisor: int | None) -> None:
     """Run a build worker."""
-    run_process("worker", parent)
+    run_process("worker", supervisor)
 
 
 @click.command()
 @supervised
-def edge(parent: int | None) -> None:
+def edge(supervisor: int | None) -> None:
     """Run an edge."""
-    run_process("edge", parent)
+    run_process("edge", supervisor)
 
 
-def run_process(name: str, parent: int | None) -> None:
-    """Run a process of the platform until it ends, with the settings of the environment."""
+def run_process(name: str, supervisor: int | None) -> None:
+    """Run a process of the platform until it ends, with the settings of the environment.
+
+    Below `vclone up` it waits, imported and ready to go, until the supervisor closes its end of standard input.
+    """
     from vclone_core.log import configure_log
     from vclone_core.settings import Settings, load_settings
 
-    if parent is not None:
-        threading.Thread(target=end_with, args=(parent,), name="end-with-parent", daemon=True).start()
     settings = load_settings(os.environ)
     configure_log(process=name, log_format=settings.log_format, log_level=settings.log_level)
     module, _, function = MAIN[name].partition(":")
     main: Callable[[Settings], int | None] = getattr(import_module(module), function)
+    if supervisor is not None:
+        threading.Thread(target=end_with, args=(supervisor,), name="end-with-supervisor", daemon=True).start()
+        sys.stdin.buffer.read()
     sys.exit(main(settings) or 0)
 
 
-def end_with(parent: int) -> None:
-    """Wait for the parent's end, then end this process and its group if they outlive it by `ORPHAN_S`.
+def end_with(supervisor: int) -> None:
+    """Wait for the supervisor's end, then end this process and its group if they outlive it by `ORPHAN_S`.
 
     On Linux the kernel has sent SIGTERM by then, and this is the safety net; elsewhere nobody has.
     """
-    while os.getppid() == parent:
+    while os.getppid() == supervisor:
         time.sleep(0.5)
     if sys.platform != "linux":
         os.kill(os.getpid(), signal.SIGTERM)

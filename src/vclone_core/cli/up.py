@@ -51,5 +51,8 @@ def up(
     check_port(settings.api_host, settings.api_port, "--api-port")
     with open_data_dir(path, version=version("vclone")) as folder:
         from vclone_core.cli.bringup import run_platform
+        from vclone_core.log import configure_log
 
+        # What each process does is in its own log; the terminal gets what needs a person.
+        configure_log(process="up", log_format=settings.log_format, log_level="warning")
         asyncio.run(run_platform(settings, folder, began=began, wants_welcome=not no_welcome))

@@ -50,10 +50,10 @@ def make_own_folder(path: Path, account: Account | None) -> None:
 
 
 def can_run(program: Path, account: Account | None) -> bool:
-    """Say whether `account` can start `program`, by trying."""
+    """Say whether `account` can read and start `program`, by trying."""
     try:
         subprocess.run(
-            (str(program), "--version"),
+            ("/bin/sh", "-c", 'test -r "$1" && exec "$1" --version', "sh", str(program)),
             user=account.uid if account else None,
             group=account.gid if account else None,
             extra_groups=[] if account else None,
@@ -77,30 +77,33 @@ def copy_for_all(root: Path, parts: Iterable[str], *, key: str, into: Path = COP
     if copy.is_dir() and copy.stat().st_uid == os.geteuid():
         return copy
     try:
-        into.mkdir(mode=0o755, parents=True, exist_ok=True)
-        making = Path(tempfile.mkdtemp(prefix=f".{key}-", dir=into))
-        for part in parts:
-            _copy_readable(root / part, making / part)
-        making.chmod(0o755)
-        try:
-            making.rename(copy)
-        except OSError:  # another process was first
-            shutil.rmtree(making)
+        into.mkdir(parents=True, exist_ok=True)
+        into.chmod(0o755)
+        with tempfile.TemporaryDirectory(prefix=f".{key}-", dir=into) as folder:
+            making = Path(folder, "copy")
+            for part in parts:
+                _copy(root / part, making / part)
+            _open_for_reading(making)
+            if not copy.is_dir():
+                making.rename(copy)
     except OSError as error:
+        if copy.is_dir():  # another process was first
+            return copy
         raise ServiceFailed(what="The database", why=f"its programs can't be copied to {copy}: {error}") from error
     return copy
 
 
-def _copy_readable(source: Path, target: Path) -> None:
-    target.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
-    if source.is_file():
-        shutil.copyfile(source, target)
-        target.chmod(0o755)
-        return
-    shutil.copytree(source, target, symlinks=True)
-    for folder, _, names in os.walk(target):
+def _copy(source: Path, target: Path) -> None:
+    target.parent.mkdir(parents=True, exist_ok=True)
+    if source.is_dir():
+        shutil.copytree(source, target, symlinks=True)
+    else:
+        shutil.copy(source, target)
+
+
+def _open_for_reading(tree: Path) -> None:
+    for folder, _, names in os.walk(tree):
         Path(folder).chmod(0o755)
-        for name in names:
-            path = Path(folder, name)
+        for path in (Path(folder, name) for name in names):
             if not path.is_symlink():
                 path.chmod(0o755 if path.stat().st_mode & 0o100 else 0o644)

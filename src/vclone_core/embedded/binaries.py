@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import importlib.util
-import re
-import subprocess
 import sys
+import zlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -49,8 +48,7 @@ def find_postgres(chosen: Path | None, account: Account | None) -> Path:
         if can_run(programs.bin_dir / "postgres", account):
             return programs.bin_dir
         if account is not None and can_run(programs.bin_dir / "postgres", None):
-            version = _postgres_version(programs.bin_dir)
-            copy = copy_for_all(programs.root, programs.parts, key=f"postgresql-{version}-{programs.root.name}")
+            copy = copy_for_all(programs.root, programs.parts, key=f"postgresql-{_fingerprint(programs)}")
             return copy / programs.bin_dir.relative_to(programs.root)
     raise NoProgram(program="PostgreSQL", version=POSTGRES_MAJOR, hint=_POSTGRES_HINT)
 
@@ -66,10 +64,11 @@ def _postgres_candidates(chosen: Path | None) -> list[Programs]:
     return found + [Programs(Path(path), Path(path).parent, ()) for path in _POSTGRES_SYSTEM]
 
 
-def _postgres_version(bin_dir: Path) -> str:
-    answer = subprocess.run((str(bin_dir / "postgres"), "--version"), capture_output=True, text=True, check=True)
-    found = re.search(r"\d+(\.\d+)?", answer.stdout)
-    return found.group() if found else str(POSTGRES_MAJOR)
+def _fingerprint(programs: Programs) -> str:
+    """Return a name for this build of the programs: the same in every environment that holds it."""
+    found = [path for part in programs.parts for path in sorted((programs.root / part).iterdir()) if path.is_file()]
+    names = "".join(f"{path.name} {path.stat().st_size}\n" for path in found)
+    return f"{POSTGRES_MAJOR}-{zlib.crc32(names.encode()):08x}"
 
 
 def find_valkey(chosen: Path | None, account: Account | None) -> Path:
@@ -80,8 +79,8 @@ def find_valkey(chosen: Path | None, account: Account | None) -> Path:
         if can_run(program, account):
             return program
         if account is not None and can_run(program, None):
-            size = program.stat().st_size
-            return copy_for_all(program.parent, (program.name,), key=f"{program.name}-{size}") / program.name
+            key = f"{program.name}-{program.stat().st_size}"
+            return copy_for_all(program.parent, (program.name,), key=key) / program.name
     raise NoProgram(program="Valkey", version="9", hint=_VALKEY_HINT)
 
 

@@ -30,7 +30,10 @@ class Account:
 
 @dataclass(frozen=True, slots=True)
 class Command:
-    """One program to run. `env` is its whole environment; `death_signal` is what it gets when this process dies."""
+    """One program to run. `env` is its whole environment; `death_signal` is what it gets when this process dies.
+
+    `stdin` is a descriptor of this process's that it reads from; None: it has nothing to read.
+    """
 
     argv: tuple[str, ...]
     env: Mapping[str, str]
@@ -38,6 +41,7 @@ class Command:
     account: Account | None = None
     stop_signal: signal.Signals = signal.SIGTERM
     death_signal: signal.Signals = signal.SIGTERM
+    stdin: int | None = None
 
 
 def spawn(command: Command, output: IO[bytes] | int = subprocess.DEVNULL) -> subprocess.Popen[bytes]:
@@ -54,7 +58,7 @@ def spawn(command: Command, output: IO[bytes] | int = subprocess.DEVNULL) -> sub
         user=account.uid if account else None,
         group=account.gid if account else None,
         extra_groups=[] if account else None,
-        stdin=subprocess.DEVNULL,
+        stdin=subprocess.DEVNULL if command.stdin is None else command.stdin,
         stdout=output,
         stderr=subprocess.STDOUT,
         umask=0o077,

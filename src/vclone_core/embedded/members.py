@@ -6,6 +6,7 @@ postgres, valkey -> api, worker, edge
 from __future__ import annotations
 
 import asyncio
+import os
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -70,18 +71,41 @@ class Databases:
         return Member("valkey", command, is_ready, ready_s=START_S, stop_s=3.0)
 
 
-def own_processes(settings: Settings, environ: Mapping[str, str], cwd: Path, parent: int) -> tuple[Member, ...]:
+@dataclass(slots=True)
+class Gate:
+    """Holds processes back that have done their imports, until the database is theirs to use.
+
+    All read the end of one pipe; the kernel tells them when this side is closed, also by our death.
+    """
+
+    inside: int
+    outside: int | None
+
+    @classmethod
+    def make(cls) -> Gate:
+        outside, inside = os.pipe()
+        return cls(inside, outside)
+
+    def open(self) -> None:
+        """Let everyone through, now and from now on."""
+        if self.outside is not None:
+            os.close(self.inside)
+            os.close(self.outside)
+            self.outside = None
+
+
+def own_processes(settings: Settings, environ: Mapping[str, str], cwd: Path, gate: Gate) -> tuple[Member, ...]:
     """Return api, worker and edge: this program again, told everything by `environ`, never by arguments."""
 
     def member(name: str, is_ready_at: tuple[str, int, str, str] | None, stop_s: float) -> Member:
         hidden = _NOT_FOR_EDGE if name == "edge" else ()
-        argv = (sys.executable, "-P", "-m", "vclone_core.cli", name, "--parent", str(parent))
-        command = Command(argv, {key: value for key, value in environ.items() if key not in hidden}, cwd=cwd)
+        env = {key: value for key, value in environ.items() if key not in hidden}
+        argv = (sys.executable, "-P", "-m", "vclone_core.cli", name, "--supervised", str(os.getpid()))
 
         async def is_ready(_pid: int) -> bool:
             return is_ready_at is None or await answers(*is_ready_at)
 
-        return Member(name, lambda: command, is_ready, stop_s=stop_s)
+        return Member(name, lambda: Command(argv, env, cwd=cwd, stdin=gate.outside), is_ready, stop_s=stop_s)
 
     return (
         member("api", (settings.api_host, settings.api_port, "/api/health", "localhost"), 5.0),

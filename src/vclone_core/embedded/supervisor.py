@@ -80,11 +80,15 @@ class Supervisor:
 
         Raises `ServiceFailed` for the first that isn't.
         """
-        async with asyncio.TaskGroup() as group:
-            waits = [group.create_task(self._first_ready(self.running[member.name])) for member in members]
-        for wait in waits:
-            if (error := wait.result()) is not None:
-                raise error
+        waits = [asyncio.create_task(self._until_ready(self.running[member.name])) for member in members]
+        try:
+            done, _ = await asyncio.wait(waits, return_when=asyncio.FIRST_EXCEPTION)
+        finally:
+            for wait in waits:
+                wait.cancel()
+            await asyncio.gather(*waits, return_exceptions=True)
+        for wait in done:
+            wait.result()
         for member in members:
             life = self.running[member.name]
             life.keeper = asyncio.create_task(self._keep(life))
@@ -119,13 +123,6 @@ class Supervisor:
         with open_log(self._log_path(life.member.name)) as output:
             life.process = spawn(life.command, output)
         self._note(life, "starting")
-
-    async def _first_ready(self, life: Running) -> ServiceFailed | None:
-        try:
-            await self._until_ready(life)
-        except ServiceFailed as error:
-            return error
-        return None
 
     async def _until_ready(self, life: Running) -> None:
         member, process = life.member, life.process
