@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from pydantic import Field, SecretStr, ValidationError
+from pydantic import Field, Json, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from vclone_core.errors import BadSettings
@@ -62,6 +62,9 @@ class Settings(BaseSettings):
     api_url: str = Field("http://127.0.0.1:9000", description="Where edges, functions and the CLI reach the API.")
 
     runner: str = Field("process", description="Build runner plugin.")
+    runner_options: Json[dict[str, str]] = Field(
+        "{}", validate_default=True, description='Options of the runner, JSON: `{"env.NPM_CONFIG_REGISTRY": "…"}`.'
+    )
     worker_slots: int = Field(2, ge=1, le=64, description="Builds at once per worker.")
     project_slots: int = Field(1, ge=1, le=64, description="Builds at once per project.")
     build_timeout_s: float = Field(900.0, ge=10, le=2700, description="Wall clock limit of one build.")

@@ -192,10 +192,10 @@ async def _leave(platform: Platform, claim: Claim, sink: LogSink, ending: Ending
         case GivenBack():
             left = await queue.finish(platform.db, claim, Event.GIVE_BACK)
         case Unavailable():
-            failure, attempts = queue.to_failure(ending), platform.settings.max_attempts
+            failure, attempts = queue.to_failure(ending, sink.step), platform.settings.max_attempts
             left = await queue.retry(platform.db, claim, max_attempts=attempts, failure=failure)
         case VcloneError():
-            return await queue.finish(platform.db, claim, Event.FAIL, failure=queue.to_failure(ending))
+            return await queue.finish(platform.db, claim, Event.FAIL, failure=queue.to_failure(ending, sink.step))
         case _:
             raise AssertionError(ending)
     # None: somebody called it off while it was on its way back into the queue, or it is lost.
