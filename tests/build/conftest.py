@@ -25,7 +25,6 @@ from vclone_core.models import (
     ProjectSettings,
     Source,
     State,
-    Step,
     Target,
 )
 from vclone_core.plugins import Plugins, load_plugins
@@ -80,7 +79,6 @@ class Place:
     previous: Manifest | None = None
     number: int = 0
     held_checks: int = 0
-    steps: list[Step] = field(default_factory=list)
 
     async def deploy(
         self,
@@ -129,9 +127,6 @@ class Place:
         async def record_source(source: Source) -> None:
             self.sources.append(source)
 
-        async def record_step(step: Step, step_seconds: Mapping[str, float]) -> None:
-            self.steps.append(step)
-
         async def previous_manifest() -> Manifest | None:
             return self.previous
 
@@ -147,7 +142,6 @@ class Place:
             blobs=self.blobs,
             check_held=check_held,
             record_source=record_source,
-            record_step=record_step,
             previous_manifest=previous_manifest,
             environment=environment,
         )

@@ -11,7 +11,7 @@ from typing import Protocol
 
 from vclone_core.build.buildlog import BuildLog
 from vclone_core.errors import BuildTimeout
-from vclone_core.models import BuildLimits, Claim, FileEntry, Manifest, ProjectSettings, Route, Source, Step
+from vclone_core.models import BuildLimits, Claim, FileEntry, Manifest, ProjectSettings, Route, Source
 from vclone_core.plugins import Plugins
 from vclone_core.protocols import BuildRunner, BuildSession, ExitStatus, ObjectStore
 from vclone_core.rules.buildplan import BuildPlan
@@ -34,8 +34,8 @@ class Blobs(Protocol):
 class Build:
     """Everything one attempt at one deployment needs from the platform.
 
-    `check_held` raises `StaleAttempt` when another worker has the build. `record_source` and `record_step`
-    tell what was found out, and where the build is, before it is over. `environment` are the project's own variables.
+    `check_held` raises `StaleAttempt` when another worker has the build. `record_source` and `record_framework` tell
+    what was found out before the build is over. `environment` are the project's own variables.
     """
 
     claim: Claim
@@ -49,7 +49,6 @@ class Build:
     blobs: Blobs
     check_held: Callable[[], Awaitable[None]]
     record_source: Callable[[Source], Awaitable[None]]
-    record_step: Callable[[Step, Mapping[str, float]], Awaitable[None]]
     previous_manifest: Callable[[], Awaitable[Manifest | None]]
     environment: Mapping[str, str] = field(default_factory=dict)
 

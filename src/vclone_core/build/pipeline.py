@@ -47,9 +47,7 @@ async def run_build(build: Build) -> Manifest:
         work = Work(build, time.monotonic(), stack, build.claim.deployment.source, source, source)
         stack.push_async_callback(build.log.close)
         for step, run_step in STEPS:
-            await build.record_step(step, build.log.step_seconds)
             async with build.log.step(step):
                 await run_step(work)
-        await build.record_step(Step.PUBLISH, build.log.step_seconds)
     assert work.manifest is not None
     return work.manifest

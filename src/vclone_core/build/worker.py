@@ -17,11 +17,11 @@ from typing import Any, Final
 from vclone_core.actions.announcing import announce_change
 from vclone_core.actions.platform import Platform, open_platform
 from vclone_core.build import workspaces
-from vclone_core.build.assembly import pipeline_with
 from vclone_core.build.holding import END_S, RunBuild, hold
+from vclone_core.build.logsink import LogSink
 from vclone_core.errors import Unavailable
 from vclone_core.log import get_log
-from vclone_core.models import Claim
+from vclone_core.models import BuildLimits, Claim, Manifest
 from vclone_core.protocols import BuildRunner, RunnerConfig
 from vclone_core.settings import Settings
 from vclone_core.stores import queue
@@ -43,9 +43,7 @@ def main(settings: Settings) -> None:
 async def serve(settings: Settings) -> None:
     """Open the platform and run one worker on it, with the build pipeline and the runner of the settings."""
     async with open_platform(settings) as platform:
-        runner: BuildRunner = platform.plugins.provider("build_runners", settings.runner)(
-            RunnerConfig(options=settings.runner_options)
-        )
+        runner: BuildRunner = platform.plugins.provider("build_runners", settings.runner)(RunnerConfig(options={}))
         if (why := await runner.check()) is not None:
             log.warning("runner.refused", runner=settings.runner, why=why)
         worker = Worker(platform, pipeline_with(platform, runner))
@@ -53,6 +51,29 @@ async def serve(settings: Settings) -> None:
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, worker.stop)
         await worker.run()
+
+
+def pipeline_with(platform: Platform, runner: BuildRunner) -> RunBuild:
+    """Return the build pipeline as the worker calls it."""
+    # Here, so that the worker's own tests and a broken step don't meet.
+    from vclone_core.build.buildlog import BuildLog
+    from vclone_core.build.pipeline import Build, run_build
+
+    limits = BuildLimits(wall_clock_s=platform.settings.build_timeout_s)
+
+    async def run(claim: Claim, workspace: Path, sink: LogSink) -> Manifest:
+        build = Build(
+            platform=platform,
+            claim=claim,
+            project=claim.project,
+            workspace=workspace,
+            log=BuildLog(sink),
+            runner=runner,
+            limits=limits,
+        )
+        return await run_build(build)
+
+    return run
 
 
 class Worker:

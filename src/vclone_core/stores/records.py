@@ -123,11 +123,6 @@ async def fetch_deployment_by_id(db: Queries, deployment_id: str) -> Deployment 
     return None if row is None else deployment_from(row)
 
 
-async def fetch_newest_ready(db: Queries, project_id: str) -> Deployment | None:
-    row = await db.fetch_one("fetch_newest_ready", project_id)
-    return None if row is None else deployment_from(row)
-
-
 async def insert_deployment(
     db: Queries,
     *,

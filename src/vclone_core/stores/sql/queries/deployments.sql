@@ -14,9 +14,6 @@ where p.team_id = $1 and p.deleted_at is null
 -- name: fetch_deployment_by_id
 select * from deployments where id = $1;
 
--- name: fetch_newest_ready
-select * from deployments where project_id = $1 and state = 'ready' order by sequence desc limit 1;
-
 -- name: list_deployments
 select d.*
 from deployments d
