@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import secrets
 from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,6 +20,8 @@ from vclone_core.models import Actor, Claim, Deployment, FileEntry, Manifest, Pr
 from vclone_core.settings import Settings
 from vclone_core.stores import queue
 from vclone_core.stores.postgres import Database
+
+from .faults import Wire
 
 
 @pytest.fixture
@@ -104,4 +108,24 @@ async def world(platform: Platform) -> World:
     return World(platform, Actor(owner.user.id, owner.team.id, "owner"))
 
 
-Waiter = Callable[[Callable[[], Awaitable[bool]]], Awaitable[None]]
+@pytest.fixture
+async def wire(database_url: str) -> AsyncIterator[Wire]:
+    """A wire to the test's database that breaks on demand."""
+    wire = Wire(database_url)
+    yield wire
+    await wire.close()
+
+
+@pytest.fixture
+async def wired_db(wire: Wire) -> AsyncIterator[Database]:
+    """The test's database behind `wire`."""
+    db = await Database.connect(await wire.open())
+    yield db
+    await db.close()
+
+
+@asynccontextmanager
+async def eventually(timeout_s: float = 10) -> AsyncIterator[Callable[[], Awaitable[None]]]:
+    """Give a pause for a loop that waits for something, and fail when it takes too long."""
+    async with asyncio.timeout(timeout_s):
+        yield lambda: asyncio.sleep(0.02)

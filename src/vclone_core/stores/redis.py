@@ -180,13 +180,16 @@ class Redis:
     async def _listen(self) -> None:
         # One subscription to every channel of ours per process, whatever the number of listeners: wake-ups are few
         # and small, and nothing has to be subscribed again after a reconnect.
+        was_listening = False
         while True:
             pubsub = self._client.pubsub(ignore_subscribe_messages=True)
             try:
                 await pubsub.psubscribe(deployment_channel("*"))
                 await pubsub.subscribe(EDGES_CHANNEL, ACKS_CHANNEL)
                 self._note_up()
+                # What was published before is not heard any more: everybody looks once.
                 self._ring_all()
+                was_listening = True
                 while True:
                     message = await pubsub.get_message(timeout=5.0)
                     if message is not None:
@@ -194,7 +197,9 @@ class Redis:
                             wakes.ring(message["data"])
             except (RedisError, OSError, TimeoutError) as error:
                 self._note_down(error)
-                self._ring_all()
+                if was_listening:
+                    self._ring_all()
+                was_listening = False
                 await asyncio.sleep(REST_S)
             finally:
                 with suppress(RedisError, OSError):
