@@ -29,8 +29,8 @@ from vclone_core.models import (
 )
 from vclone_core.plugins import Plugins, load_plugins
 from vclone_core.protocols import ObjectStore, RunnerConfig, StoreConfig
-from vclone_core.rules.manifests import decode_manifest
-from vclone_core.rules.objectkeys import blob_key, manifest_key, source_key
+from vclone_core.rules.manifests import decode_manifest, encode_manifest
+from vclone_core.rules.objectkeys import blob_key, source_key
 from vclone_core.settings import load_settings
 from vclone_core.stores.buildlogs import NewLine
 
@@ -39,12 +39,24 @@ PLUGINS = load_plugins()
 
 @dataclass
 class Lines:
-    """A log's sink that keeps the lines."""
+    """A log's sink that keeps what it is told."""
 
     lines: list[NewLine] = field(default_factory=list)
+    steps: list[str] = field(default_factory=list)
+    step_seconds: dict[str, float] = field(default_factory=dict)
+    sources: list[Source] = field(default_factory=list)
+    frameworks: list[str] = field(default_factory=list)
 
     async def append(self, lines: Sequence[NewLine]) -> None:
         self.lines.extend(lines)
+
+    async def record_step(self, *, step: str | None = None, step_seconds: Mapping[str, float] | None = None) -> None:
+        self.steps += [step] if step else []
+        self.step_seconds |= step_seconds or {}
+
+    async def record_findings(self, *, framework: str | None = None, source: Source | None = None) -> None:
+        self.sources += [source] if source else []
+        self.frameworks += [framework] if framework else []
 
     @property
     def text(self) -> str:
@@ -75,10 +87,8 @@ class Place:
     plugins: Plugins = field(default_factory=lambda: PLUGINS)
     blobs: BlobTable = field(default_factory=BlobTable)
     lines: Lines = field(default_factory=Lines)
-    sources: list[Source] = field(default_factory=list)
     previous: Manifest | None = None
     number: int = 0
-    held_checks: int = 0
 
     async def deploy(
         self,
@@ -90,7 +100,7 @@ class Place:
         environment: Mapping[str, str] | None = None,
         allow_insecure: bool = True,
     ) -> Manifest:
-        """Run one build to its manifest, which is read back from the store."""
+        """Run one build to its manifest, and look for every blob that it names."""
         self.number += 1
         deployment_id = f"dep_{self.number:020}"
         if files is not None:
@@ -98,12 +108,14 @@ class Place:
         build = self.make_build(
             deployment_id, source, settings, limits or BuildLimits(), environment or {}, allow_insecure
         )
-        manifest = await run_build(build)
-        key = manifest_key("prj_x", deployment_id)
-        async with self.objects.open(key) as body:
-            assert decode_manifest(b"".join([chunk async for chunk in body.chunks])) == manifest
-        self.previous = manifest
-        return manifest
+        self.previous = await run_build(build)
+        assert decode_manifest(encode_manifest(self.previous)) == self.previous
+        for entry in self.previous.files.values():
+            for blob in (entry, *entry.variants.values()):
+                stored = await self.objects.head(blob_key("prj_x", blob.sha256))
+                assert stored is not None
+                assert stored.size == blob.size
+        return self.previous
 
     def make_build(
         self,
@@ -121,12 +133,6 @@ class Place:
             deployment_id, "prj_x", Target.PREVIEW, State.BUILDING, source, 1, 1, None, None, None, None, now, now, None
         )
 
-        async def check_held() -> None:
-            self.held_checks += 1
-
-        async def record_source(source: Source) -> None:
-            self.sources.append(source)
-
         async def previous_manifest() -> Manifest | None:
             return self.previous
 
@@ -140,8 +146,6 @@ class Place:
             objects=self.objects,
             plugins=self.plugins,
             blobs=self.blobs,
-            check_held=check_held,
-            record_source=record_source,
             previous_manifest=previous_manifest,
             environment=environment,
         )

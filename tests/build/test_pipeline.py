@@ -57,7 +57,6 @@ async def test_uploaded_folder_becomes_a_manifest(place: Place) -> None:
     assert manifest.files["/app.1a2b3c4d.js"].immutable
     assert not page.immutable
     assert manifest.framework == "static"
-    assert place.held_checks == 1
     assert [route.dest for route in manifest.routes if route.status == 404] == ["/docs/404.html"]
 
 
@@ -65,6 +64,9 @@ async def test_log_has_every_step_with_its_seconds(place: Place) -> None:
     await place.deploy(UPLOAD, files={"index.html": "x"})
     steps = ["clone", "detect", "install", "build", "collect", "optimise", "upload"]
     assert [line.step for line in place.lines.lines if line.text.startswith(f"{line.step}: ")] == steps
+    assert place.lines.steps == steps
+    assert list(place.lines.step_seconds) == steps
+    assert place.lines.frameworks == ["static"]
 
 
 async def test_plain_folder_is_served_without_what_belongs_to_its_sources(place: Place) -> None:
@@ -105,7 +107,7 @@ async def test_git_repository_is_cloned_at_its_default_branch(place: Place, git:
     sha = git.commit("site", {"index.html": "one"}, message="First\n\nbody")
     manifest = await place.deploy(Source("git", url=git.address("site")))
     assert set(manifest.files) == {"/index.html"}
-    (source,) = place.sources
+    (source,) = place.lines.sources
     assert (source.sha, source.author, source.message) == (sha, "Ada", "First\n\nbody")
 
 
@@ -465,17 +467,16 @@ async def test_file_that_changes_under_the_upload_is_not_stored(place: Place, mo
     assert blob_key("prj_x", hashlib.sha256(b"swapped").hexdigest()) not in stored
 
 
-async def test_manifest_of_a_lost_attempt_is_replaced_by_the_one_that_holds(place: Place) -> None:
-    await place.deploy(UPLOAD, files={"index.html": "one"})
-    place.number = 0
-    manifest = await place.deploy(UPLOAD, files={"index.html": "two"})
-    assert manifest.files["/index.html"].sha256 == hashlib.sha256(b"two").hexdigest()
-
-
 async def test_lost_lease_ends_the_build_at_its_next_line(place: Place) -> None:
     class LostLines:
         async def append(self, lines: object) -> None:
             raise StaleAttempt()
+
+        async def record_step(self, **facts: object) -> None:
+            pass
+
+        async def record_findings(self, **facts: object) -> None:
+            pass
 
     build_id = "dep_00000000000000000001"
     await place.store_files(build_id, {"index.html": "x", "make.sh": "while true; do echo x; sleep 0.01; done"})

@@ -5,12 +5,12 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import deque
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from typing import Final, Literal, Protocol
 
-from vclone_core.models import Step
+from vclone_core.models import Source, Step
 from vclone_core.rules.logtext import LINE_BYTES, LineSplitter, clean_line
 from vclone_core.stores.buildlogs import NewLine
 
@@ -21,10 +21,16 @@ TAIL_LINES: Final = 200
 
 
 class Sink(Protocol):
-    """Where lines are stored."""
+    """Where one attempt's lines and findings are stored. Raises `StaleAttempt` when it has lost the build."""
 
     async def append(self, lines: Sequence[NewLine]) -> None:
-        """Store lines in their order. Raises `StaleAttempt` when another worker has the build."""
+        """Store lines in their order."""
+
+    async def record_step(self, *, step: str | None = None, step_seconds: Mapping[str, float] | None = None) -> None:
+        """Note the step the build has reached, and what earlier ones took."""
+
+    async def record_findings(self, *, framework: str | None = None, source: Source | None = None) -> None:
+        """Note the framework, and the commit that is built."""
 
 
 class BuildLog:
@@ -53,6 +59,7 @@ class BuildLog:
         """Time a step; its lines carry its name, its last one the seconds."""
         self._step = step
         started = time.monotonic()
+        await self._sink.record_step(step=step.value, step_seconds=self.step_seconds)
         is_done = False
         try:
             yield
@@ -63,6 +70,13 @@ class BuildLog:
             self.step_seconds[step.value] = round(seconds, 3)
             if is_done:
                 await self.line(f"{step.value}: {seconds:.2f} s")
+            if step is Step.UPLOAD or not is_done:
+                # Otherwise the next step tells it.
+                await self._sink.record_step(step_seconds=self.step_seconds)
+
+    async def found(self, *, framework: str | None = None, source: Source | None = None) -> None:
+        """Tell what was found out about the deployment before its build is over."""
+        await self._sink.record_findings(framework=framework, source=source)
 
     async def line(self, text: str) -> None:
         """Say something in the platform's own voice, one line for each in `text`."""

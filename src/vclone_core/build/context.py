@@ -34,8 +34,7 @@ class Blobs(Protocol):
 class Build:
     """Everything one attempt at one deployment needs from the platform.
 
-    `check_held` raises `StaleAttempt` when another worker has the build. `record_source` and `record_framework` tell
-    what was found out before the build is over. `environment` are the project's own variables.
+    `previous_manifest` is that of the project's newest deployment; `environment` are the project's own variables.
     """
 
     claim: Claim
@@ -47,8 +46,6 @@ class Build:
     objects: ObjectStore
     plugins: Plugins
     blobs: Blobs
-    check_held: Callable[[], Awaitable[None]]
-    record_source: Callable[[Source], Awaitable[None]]
     previous_manifest: Callable[[], Awaitable[Manifest | None]]
     environment: Mapping[str, str] = field(default_factory=dict)
 

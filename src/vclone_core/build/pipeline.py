@@ -37,10 +37,10 @@ __all__ = ["STEPS", "Build", "run_build"]
 
 
 async def run_build(build: Build) -> Manifest:
-    """Make a deployment of a source: run the steps in their order, and return its stored manifest.
+    """Make a deployment of a source: run the steps in their order, and return its manifest, whose blobs are all stored.
 
     Raises a `StepFailed` for what the project's owner can mend, `StaleAttempt` when another worker has the build.
-    Whether it succeeds, fails or is cancelled: no process of it is left, and what was said is in the log.
+    However it ends, no process of it is left, and what was said is in the log.
     """
     source = build.workspace / "source"
     async with AsyncExitStack() as stack:

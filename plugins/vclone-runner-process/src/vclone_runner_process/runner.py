@@ -19,6 +19,8 @@ from typing import Any, Final
 from vclone_core import BuildSession, ExitStatus, OnOutput, RunnerConfig, get_log
 from vclone_core.models import BuildLimits
 
+# In the workspace, so that whoever cleans up after a dead worker finds it there.
+HOME: Final = ".home"
 SUPERVISOR: Final = Path(__file__).with_name("supervisor.py")
 DEFAULT_PATH: Final = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 CHUNK_BYTES: Final = 64 * 1024
@@ -54,9 +56,9 @@ class ProcessRunner:
 
     @asynccontextmanager
     async def session(self, build_id: str, workspace: Path, limits: BuildLimits) -> AsyncIterator[BuildSession]:
-        """Open a session with a home beside `workspace`, which goes when the session ends."""
+        """Open a session with a home of its own in `workspace`, which goes when the session ends."""
         mark = secrets.token_hex(16)
-        home = workspace.parent / f"{workspace.name}.home"
+        home = workspace / HOME
         await asyncio.to_thread(_make_home, home)
         environment = {
             "PATH": f"{home}/.local/bin:{self._path}",

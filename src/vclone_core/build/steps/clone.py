@@ -68,7 +68,7 @@ async def _clone_repository(work: Work) -> None:
     _, described = await work.read(plan_describe(), cwd=work.folder, env=env, timeout_s=GIT_S)
     sha, author, message = (*described.split("\0"), "", "", "")[:3]
     work.source = replace(source, sha=sha.strip(), author=author, message=message.strip()[:2000])
-    await build.record_source(work.source)
+    await build.log.found(source=work.source)
     subject = (work.source.message or "").partition("\n")[0]
     await build.log.line(f"At {sha.strip()[:12]} {subject}")
     if not await asyncio.to_thread(_has_files, work.folder):

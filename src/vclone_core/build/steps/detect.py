@@ -31,6 +31,7 @@ async def detect_framework(work: Work) -> None:
     work.detection = detect(listing, frameworks, chosen=chosen, why=why)
     plan = plan_build(work.detection, listing, build.project_settings)
     work.plan = _let_plugins_adjust(work, plan)
+    await build.log.found(framework=work.detection.framework)
     await build.log.line(f"Framework: {work.detection.definition.name}")
     for reason in work.plan.reasons:
         await build.log.line(f"  {reason}")

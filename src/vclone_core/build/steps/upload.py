@@ -1,4 +1,4 @@
-"""*upload*, the last step before *publish*: the blobs that the store lacks, then the manifest."""
+"""*upload*, the last step before *publish*, which stores the manifest: the blobs that the project lacks."""
 
 from __future__ import annotations
 
@@ -12,8 +12,7 @@ from vclone_core.build.context import Build, OutputFile, Work
 from vclone_core.build.parallel import run_each
 from vclone_core.errors import Invalid, UploadFailed
 from vclone_core.models import FileEntry, Manifest
-from vclone_core.rules.manifests import encode_manifest
-from vclone_core.rules.objectkeys import blob_key, manifest_key
+from vclone_core.rules.objectkeys import blob_key
 from vclone_core.rules.output import format_size
 from vclone_core.stores.folders import open_beneath, open_folder
 
@@ -23,7 +22,7 @@ PIECE_BYTES: Final = 256 * 1024
 
 
 async def upload_files(work: Work) -> None:
-    """Store what is missing, and the manifest last: a deployment that has one is whole. Raises `UploadFailed`."""
+    """Store every blob that the manifest names and the project lacks; raise `UploadFailed`."""
     build = work.build
     sizes = _list_blobs(work.entries.values())
     missing = list(await build.blobs.missing(list(sizes)))
@@ -39,15 +38,13 @@ async def upload_files(work: Work) -> None:
         os.close(root)
     await build.blobs.note([(sha256, sizes[sha256]) for sha256 in missing])
     deployment = build.claim.deployment
-    manifest = Manifest(
+    work.manifest = Manifest(
         deployment_id=deployment.id,
         project_id=deployment.project_id,
         framework=work.detection.framework if work.detection else None,
         files=work.entries,
         routes=work.routes,
     )
-    await _put_manifest(build, manifest)
-    work.manifest = manifest
     size = format_size(sum(sizes[sha256] for sha256 in missing))
     await build.log.line(f"{len(missing):,} of {len(sizes):,} blobs were new, {size}")
 
@@ -85,13 +82,3 @@ async def _stream(root: int, local: str) -> AsyncIterator[bytes]:
     with os.fdopen(await asyncio.to_thread(open_beneath, root, local), "rb") as file:
         while piece := await asyncio.to_thread(file.read, PIECE_BYTES):
             yield piece
-
-
-async def _put_manifest(build: Build, manifest: Manifest) -> None:
-    """Store the manifest. One that an earlier, lost attempt left is replaced, but only by the attempt that holds."""
-    data = encode_manifest(manifest)
-    key = manifest_key(manifest.project_id, manifest.deployment_id)
-    await build.check_held()
-    if not await build.objects.put(key, data, size=len(data), content_type="application/json"):
-        await build.check_held()
-        await build.objects.put(key, data, size=len(data), content_type="application/json", overwrite=True)
