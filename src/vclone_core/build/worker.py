@@ -19,6 +19,8 @@ from vclone_core.actions.platform import Platform, open_platform
 from vclone_core.build import workspaces
 from vclone_core.build.holding import END_S, RunBuild, hold
 from vclone_core.build.logsink import LogSink
+from vclone_core.build.opening import open_build
+from vclone_core.build.pipeline import run_build
 from vclone_core.errors import Unavailable
 from vclone_core.log import get_log
 from vclone_core.models import BuildLimits, Claim, Manifest
@@ -55,23 +57,12 @@ async def serve(settings: Settings) -> None:
 
 def pipeline_with(platform: Platform, runner: BuildRunner) -> RunBuild:
     """Return the build pipeline as the worker calls it."""
-    # Here, so that the worker's own tests and a broken step don't meet.
-    from vclone_core.build.buildlog import BuildLog
-    from vclone_core.build.pipeline import Build, run_build
-
     limits = BuildLimits(wall_clock_s=platform.settings.build_timeout_s)
 
     async def run(claim: Claim, workspace: Path, sink: LogSink) -> Manifest:
-        build = Build(
-            platform=platform,
-            claim=claim,
-            project=claim.project,
-            workspace=workspace,
-            log=BuildLog(sink),
-            runner=runner,
-            limits=limits,
+        return await run_build(
+            open_build(platform, claim, workspace=workspace, sink=sink, runner=runner, limits=limits)
         )
-        return await run_build(build)
 
     return run
 
