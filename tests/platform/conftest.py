@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import socket
 import subprocess
 import sys
 import tempfile
@@ -47,14 +46,3 @@ def ordinary_user() -> list[str]:
     if answer.stdout.strip() != sys.base_prefix:
         pytest.skip(f"{sys.executable} can't be run by another user")
     return words
-
-
-@pytest.fixture
-def free_port() -> int:
-    return pick_port()
-
-
-def pick_port() -> int:
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return int(listener.getsockname()[1])
