@@ -155,6 +155,7 @@ class ControlStream:
         while True:
             item = await self._queue.get()
             if isinstance(item, _Hello):
+                self.resolver.forget_failures()
                 if self.version is None or not item.is_complete:
                     self.version = item.version
                 if not item.is_complete:

@@ -80,6 +80,10 @@ class Resolver:
             return False
         return not isinstance(await asyncio.shield(self._fly(host).task), Unavailable)
 
+    def forget_failures(self) -> None:
+        """Let hosts be asked for at once whose look-up failed moments ago: the API is back."""
+        self._failed.clear()
+
     def apply(self, move: AliasMove) -> None:
         """Put a pushed move into effect: what is known of the host is replaced, what is unknown stays so."""
         if (flight := self._flights.get(move.host)) is not None:

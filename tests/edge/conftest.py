@@ -1,0 +1,133 @@
+"""An edge over a real local object store, and a peer that speaks the control plane's protocol."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import time
+from collections.abc import AsyncIterator, Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tests.edge.client import Client
+from tests.edge.peer import TOKEN, ControlPeer
+
+from vclone_core.models import AliasKind, FileEntry, Manifest, Route, Site, Variant
+from vclone_core.plugins import load_plugins
+from vclone_core.rules.manifests import encode_manifest
+from vclone_core.rules.objectkeys import blob_key, manifest_key
+from vclone_core.settings import load_settings
+from vclone_edge.app import build_app
+from vclone_edge.parts import EdgeParts, build_parts
+
+TYPES = {".html": "text/html; charset=utf-8", ".js": "text/javascript; charset=utf-8"}
+
+
+class Platform:
+    """One peer, one folder of objects, and as many edges over them as a test starts."""
+
+    def __init__(self, folder: Path, peer: ControlPeer) -> None:
+        self.folder = folder
+        self.peer = peer
+        self.edges: list[EdgeParts] = []
+        self.deployments = 0
+
+    def build(self, **settings: Any) -> EdgeParts:
+        parts = build_parts(
+            load_settings(
+                {},
+                data_dir=self.folder / "data",
+                store=f"file://{self.folder / 'objects'}",
+                api_url=self.peer.url,
+                edge_token=TOKEN,
+                **settings,
+            ),
+            load_plugins(),
+        )
+        self.edges.append(parts)
+        return parts
+
+    async def start_edge(self, *, waits: bool = True, **settings: Any) -> EdgeParts:
+        parts = self.build(**settings)
+        await parts.start()
+        if waits:
+            await eventually(lambda: parts.control.is_connected)
+        return parts
+
+    async def publish(
+        self,
+        host: str,
+        files: Mapping[str, bytes],
+        *,
+        routes: tuple[Route, ...] = (),
+        variants: Mapping[str, Mapping[str, bytes]] | None = None,
+        kind: AliasKind = AliasKind.PRODUCTION,
+        is_told: bool = True,
+        **site: Any,
+    ) -> Site:
+        """Store a deployment as the pipeline would, and point the host at it."""
+        self.deployments += 1
+        project, deployment = "prj_1", f"dep_{self.deployments}"
+        entries = {}
+        for path, content in files.items():
+            copies = dict((variants or {}).get(path, {}))
+            entries[path] = FileEntry(
+                sha256=await self.store(project, content),
+                size=len(content),
+                type=TYPES.get(Path(path).suffix, "application/octet-stream"),
+                immutable="." in Path(path).stem,
+                variants={c: Variant(await self.store(project, copy), len(copy)) for c, copy in copies.items()},
+            )
+        manifest = Manifest(deployment, project, None, entries, routes)
+        await self.put(manifest_key(project, deployment), encode_manifest(manifest))
+        made = Site(host, project, deployment, manifest_key(project, deployment), kind, 0, **site)
+        version = self.peer.move(host, made, is_told=is_told)
+        return self.peer.sites[host] if version else made
+
+    async def store(self, project: str, content: bytes) -> str:
+        sha256 = hashlib.sha256(content).hexdigest()
+        await self.put(blob_key(project, sha256), content)
+        return sha256
+
+    async def put(self, key: str, content: bytes) -> None:
+        path = self.folder / "objects" / key
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(content)
+
+
+async def eventually(holds: Callable[[], Any], *, within_s: float = 5.0) -> float:
+    """Wait until something holds; return the seconds it took."""
+    started = time.perf_counter()
+    while not holds():
+        assert time.perf_counter() - started < within_s, "it never came to hold"
+        await asyncio.sleep(0.002)
+    return time.perf_counter() - started
+
+
+@pytest.fixture
+async def peer() -> AsyncIterator[ControlPeer]:
+    peer = ControlPeer()
+    await peer.start()
+    yield peer
+    peer.runs.set()
+    await peer.stop()
+
+
+@pytest.fixture
+async def platform(tmp_path: Path, peer: ControlPeer) -> AsyncIterator[Platform]:
+    platform = Platform(tmp_path, peer)
+    yield platform
+    for parts in platform.edges:
+        if parts.is_ready:
+            await parts.stop()
+
+
+@pytest.fixture
+async def edge(platform: Platform) -> EdgeParts:
+    return await platform.start_edge()
+
+
+@pytest.fixture
+def client(edge: EdgeParts) -> Client:
+    return Client(build_app(edge))

@@ -1,0 +1,383 @@
+"""The domain cache against a control plane that moves things, hangs, lies, forgets and vanishes."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tests.edge.client import Client, Reply
+from tests.edge.conftest import Platform, eventually
+from tests.edge.peer import ControlPeer
+
+from vclone_core.models import AliasKind, Site
+from vclone_core.rules.sites import encode_site
+from vclone_edge.app import build_app
+from vclone_edge.parts import EdgeParts
+
+HOST = "shop.localhost"
+A, B = {"/index.html": b"build A"}, {"/index.html": b"build B"}
+
+
+async def body_of(client: Client, host: str = HOST) -> bytes:
+    return (await client.get(f"http://{host}/")).body
+
+
+async def test_fifty_misses_are_one_look_up(platform: Platform, client: Client) -> None:
+    await platform.publish(HOST, A)
+    replies = await asyncio.gather(*(client.get(f"http://{HOST}/") for _ in range(50)))
+    assert {reply.body for reply in replies} == {b"build A"}
+    assert platform.peer.look_ups == [HOST]
+
+
+async def test_publish_is_seen_and_acknowledged_in_milliseconds(
+    platform: Platform, client: Client, edge: EdgeParts
+) -> None:
+    await platform.publish(HOST, A)
+    assert await body_of(client) == b"build A"
+    took = []
+    for n in range(20):
+        site = await platform.publish(HOST, {"/index.html": b"build %d" % n})
+        started = time.perf_counter()
+        while await body_of(client) != b"build %d" % n:
+            await asyncio.sleep(0.001)
+        took.append(time.perf_counter() - started)
+        await eventually(lambda version=site.version: (edge.edge_id, version) in platform.peer.acks)
+    assert max(took) < 0.25
+    assert platform.peer.look_ups == [HOST]
+
+
+async def test_missing_host_is_there_at_once_when_published(platform: Platform, client: Client) -> None:
+    assert (await client.get(f"http://{HOST}/")).status == 404
+    assert (await client.get(f"http://{HOST}/")).status == 404
+    assert platform.peer.look_ups == [HOST]
+    await platform.publish(HOST, A)
+    started = time.perf_counter()
+    while (await client.get(f"http://{HOST}/")).status == 404:
+        await asyncio.sleep(0.001)
+    assert time.perf_counter() - started < 0.25
+
+
+async def test_missing_host_is_remembered_for_seconds_only(platform: Platform) -> None:
+    client = Client(build_app(await platform.start_edge(edge_negative_ttl_s=0.1)))
+    assert (await client.get(f"http://{HOST}/")).status == 404
+    await platform.publish(HOST, A, is_told=False)
+    assert (await client.get(f"http://{HOST}/")).status == 404
+    await asyncio.sleep(0.12)
+    assert (await client.get(f"http://{HOST}/")).status == 200
+
+
+async def test_removed_host_is_gone_at_once(platform: Platform, client: Client, edge: EdgeParts) -> None:
+    await platform.publish(HOST, A)
+    assert await body_of(client) == b"build A"
+    version = platform.peer.move(HOST, None)
+    await eventually(lambda: edge.control.version == version)
+    assert (await client.get(f"http://{HOST}/")).status == 404
+
+
+async def test_known_hosts_are_served_when_the_api_is_gone(
+    platform: Platform, client: Client, edge: EdgeParts, peer: ControlPeer
+) -> None:
+    hosts = [f"site-{n}.localhost" for n in range(20)]
+    for host in hosts:
+        await platform.publish(host, {"/index.html": host.encode()})
+        assert await body_of(client, host) == host.encode()
+    await peer.stop()
+    await eventually(lambda: not edge.control.is_connected)
+    edge.cache.ttl_s = 0.01  # So that every one of them is due, and stale.
+    await asyncio.sleep(0.05)
+    for host in hosts:
+        reply = await client.get(f"http://{host}/")
+        assert (reply.status, reply.body, reply["x-vclone-cache"]) == (200, host.encode(), "STALE")
+    unknown = await client.get("http://new.localhost/")
+    assert (unknown.status, unknown["retry-after"]) == (503, "5")
+
+
+async def test_hanging_api_adds_no_latency_to_known_hosts(
+    platform: Platform, client: Client, edge: EdgeParts, peer: ControlPeer
+) -> None:
+    await platform.publish(HOST, A)
+    assert await body_of(client) == b"build A"
+    peer.runs.clear()
+    edge.cache.ttl_s = 0.0
+    edge.cache.put(peer.sites[HOST])
+    started = time.perf_counter()
+    for _ in range(100):
+        assert (await client.get(f"http://{HOST}/")).status == 200
+    assert time.perf_counter() - started < 0.5
+    assert len(peer.look_ups) == 2  # The first one, and one refresh that hangs in the background.
+
+
+async def test_refresh_mends_what_a_lost_push_missed(platform: Platform, client: Client, edge: EdgeParts) -> None:
+    await platform.publish(HOST, A)
+    assert await body_of(client) == b"build A"
+    await platform.publish(HOST, B, is_told=False)
+    assert await body_of(client) == b"build A"
+    edge.cache.ttl_s = 0.0
+    edge.cache.put(edge.cache.find(HOST).site)  # type: ignore[union-attr]
+    await client.get(f"http://{HOST}/")
+    await eventually(lambda: platform.peer.look_ups == [HOST, HOST])
+    async with asyncio.timeout(2):
+        while await body_of(client) != b"build B":
+            await asyncio.sleep(0.005)
+
+
+async def test_cut_stream_resumes_where_it_was(platform: Platform, client: Client, edge: EdgeParts) -> None:
+    await platform.publish(HOST, A)
+    assert await body_of(client) == b"build A"
+    await eventually(lambda: edge.control.version == 1)
+    platform.peer.cut()
+    await eventually(lambda: not edge.control.is_connected)
+    site = await platform.publish(HOST, B)
+    await eventually(lambda: edge.control.version == site.version)
+    assert await body_of(client) == b"build B"
+    assert platform.peer.hellos == [None, 1]
+    assert platform.peer.look_ups == [HOST]
+
+
+async def test_lost_history_has_every_site_confirmed(platform: Platform, client: Client, edge: EdgeParts) -> None:
+    hosts = [f"site-{n}.localhost" for n in range(30)]
+    for host in hosts:
+        await platform.publish(host, A)
+        assert await body_of(client, host) == b"build A"
+    platform.peer.keeps_history = False
+    platform.peer.cut()
+    for host in hosts[:10]:
+        await platform.publish(host, B, is_told=False)
+    platform.peer.move(hosts[10], None, is_told=False)
+    await eventually(lambda: len(platform.peer.hellos) == 2 and edge.control.is_connected)
+    await eventually(lambda: len(platform.peer.look_ups) == 60 and not edge.cache.suspects())
+    assert [await body_of(client, host) for host in hosts[:10]] == [b"build B"] * 10
+    assert (await client.get(f"http://{hosts[10]}/")).status == 404
+    assert await body_of(client, hosts[20]) == b"build A"
+
+
+async def test_database_put_back_to_an_earlier_day_is_followed(
+    platform: Platform, client: Client, edge: EdgeParts
+) -> None:
+    first = await platform.publish(HOST, A)
+    second = await platform.publish(HOST, B)
+    assert await body_of(client) == b"build B"
+    await eventually(lambda: edge.control.version == second.version)
+    platform.peer.version = first.version
+    platform.peer.sites[HOST] = first
+    platform.peer.history = platform.peer.history[:1]
+    platform.peer.cut()
+    await eventually(lambda: len(platform.peer.look_ups) == 2)
+    async with asyncio.timeout(2):
+        while await body_of(client) != b"build A":
+            await asyncio.sleep(0.005)
+
+
+async def test_older_version_never_wins(platform: Platform, client: Client, edge: EdgeParts) -> None:
+    first = await platform.publish(HOST, A)
+    second = await platform.publish(HOST, B)
+    assert await body_of(client) == b"build B"
+    await eventually(lambda: edge.control.version == second.version)
+    stale = json.dumps({"version": first.version, "host": HOST, "site": encode_site(first)})
+    platform.peer.say(f"id: {first.version}\nevent: move\ndata: {stale}\n\n".encode())
+    site = await platform.publish("other.localhost", A)
+    await eventually(lambda: edge.control.version == site.version)
+    assert await body_of(client) == b"build B"
+
+
+async def test_move_overtakes_a_look_up_under_way(platform: Platform, client: Client, edge: EdgeParts) -> None:
+    old = await platform.publish(HOST, A)
+    platform.peer.answer = (200, encode_site(old))
+    platform.peer.runs.clear()
+    waiting = asyncio.create_task(client.get(f"http://{HOST}/"))
+    await eventually(lambda: platform.peer.look_ups == [HOST])
+    new = await platform.publish(HOST, B, is_told=False)
+    edge.resolver.apply(platform.peer.history[-1])
+    platform.peer.runs.set()
+    assert (await waiting).body == b"build B"
+    assert edge.cache.find(HOST).site == new  # type: ignore[union-attr]
+
+
+LIES: list[tuple[int, Any]] = [
+    (500, {"oops": 1}),
+    (200, {"host": HOST}),
+    (200, []),
+    (200, {"host": HOST, "version": "x"}),
+    (404, {"code": "not_found"}),
+    (404, "nginx"),
+    (401, {"code": "unauthorised"}),
+    (301, {}),
+]
+
+
+@pytest.mark.parametrize("lie", LIES, ids=str)
+async def test_nonsense_from_the_api_takes_no_site_down(
+    platform: Platform, client: Client, edge: EdgeParts, lie: tuple[int, Any]
+) -> None:
+    await platform.publish(HOST, A)
+    assert await body_of(client) == b"build A"
+    platform.peer.answer = lie
+    assert not await edge.resolver.confirm(HOST)
+    assert await body_of(client) == b"build A"
+    assert (await client.get("http://new.localhost/")).status == 503
+
+
+async def test_another_hosts_site_is_not_taken(platform: Platform, client: Client) -> None:
+    site = await platform.publish("other.localhost", A)
+    platform.peer.answer = (200, encode_site(site))
+    assert (await client.get(f"http://{HOST}/")).status == 503
+
+
+async def test_nonsense_on_the_stream_is_passed_over(platform: Platform, client: Client, edge: EdgeParts) -> None:
+    await platform.publish(HOST, A)
+    assert await body_of(client) == b"build A"
+    for raw in (b"event: move\ndata: {\n\n", b"event: move\ndata: {}\n\n", b"event: hello\ndata: []\n\n", b"\xff\n\n"):
+        platform.peer.say(raw)
+    site = await platform.publish(HOST, B)
+    await eventually(lambda: edge.control.version == site.version)
+    assert await body_of(client) == b"build B"
+    assert len(platform.peer.hellos) == 1
+
+
+async def test_manifest_that_cannot_be_served_leaves_the_last_good_one(
+    platform: Platform, client: Client, edge: EdgeParts
+) -> None:
+    good = await platform.publish(HOST, A)
+    assert await body_of(client) == b"build A"
+    await platform.put("prj_1/dep_bad/manifest.json", b'{"version": 1}')
+    version = platform.peer.move(
+        HOST, Site(HOST, "prj_1", "dep_bad", "prj_1/dep_bad/manifest.json", AliasKind.PRODUCTION, 0)
+    )
+    await eventually(lambda: edge.control.version == version)
+    reply = await client.get(f"http://{HOST}/")
+    assert (reply.status, reply.body, reply["x-vclone-cache"]) == (200, b"build A", "STALE")
+    version = platform.peer.move(HOST, Site(HOST, "prj_1", "dep_x", "prj_1/dep_x/manifest.json", good.kind, 0))
+    await eventually(lambda: edge.control.version == version)
+    assert await body_of(client) == b"build A"
+    site = await platform.publish(HOST, B)
+    await eventually(lambda: edge.control.version == site.version)
+    assert await body_of(client) == b"build B"
+
+
+async def test_restart_without_the_api_serves_from_the_snapshot(
+    platform: Platform, client: Client, edge: EdgeParts, peer: ControlPeer
+) -> None:
+    await platform.publish(HOST, A)
+    assert await body_of(client) == b"build A"
+    await eventually(lambda: edge.control.version == 1)
+    await edge.stop()
+    await peer.stop()
+    again = await platform.start_edge(waits=False)
+    assert await body_of(Client(build_app(again))) == b"build A"
+    assert again.manifests.loads == 0  # It was on disk.
+    await peer.start()
+    await eventually(lambda: peer.hellos == [None, 1], within_s=8)
+    site = await platform.publish(HOST, B)
+    await eventually(lambda: again.control.version == site.version)
+    assert await body_of(Client(build_app(again))) == b"build B"
+
+
+async def test_snapshot_is_written_while_running(platform: Platform, client: Client, edge: EdgeParts) -> None:
+    await platform.publish(HOST, A)
+    await body_of(client)
+    await edge.save()
+    await platform.peer.stop()
+    killed = await platform.start_edge(waits=False)  # The first edge was never told to stop.
+    assert await body_of(Client(build_app(killed))) == b"build A"
+
+
+def _truncate(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:-20])
+
+
+def _flip(path: Path) -> None:
+    content = bytearray(path.read_bytes())
+    content[-30] ^= 1
+    path.write_bytes(content)
+
+
+def _empty(path: Path) -> None:
+    path.write_bytes(b"")
+
+
+def _replace(path: Path) -> None:
+    path.unlink()
+    path.mkdir()
+
+
+@pytest.mark.parametrize("damage", [_truncate, _flip, _empty, _replace])
+async def test_damaged_snapshot_is_ignored_with_an_alarm(
+    platform: Platform, client: Client, edge: EdgeParts, damage: Any, capfd: pytest.CaptureFixture[str]
+) -> None:
+    await platform.publish(HOST, A)
+    await body_of(client)
+    await edge.stop()
+    damage(edge.snapshot_path)
+    again = await platform.start_edge()
+    assert await body_of(Client(build_app(again))) == b"build A"
+    output = capfd.readouterr()
+    assert "disk_file.ignored" in output.out + output.err
+    if damage is _replace:
+        edge.snapshot_path.rmdir()
+
+
+async def test_damaged_manifest_on_disk_is_read_anew(platform: Platform, client: Client, edge: EdgeParts) -> None:
+    site = await platform.publish(HOST, A)
+    await body_of(client)
+    assert edge.manifests.disk is not None
+    kept = edge.manifests.disk.path_of(site.manifest_key)
+    _flip(kept)
+    again = await platform.start_edge()
+    assert await body_of(Client(build_app(again))) == b"build A"
+    assert again.manifests.loads == 1
+
+
+async def test_edge_without_any_control_plane_starts(platform: Platform, peer: ControlPeer) -> None:
+    await peer.stop()
+    edge = await platform.start_edge(waits=False)
+    client = Client(build_app(edge))
+    assert (await client.get(f"http://{HOST}/")).status == 503
+    await peer.start()
+    await platform.publish(HOST, A)
+    await eventually(lambda: edge.control.is_connected, within_s=8)
+    assert (await client.get(f"http://{HOST}/")).status == 200
+
+
+async def test_made_up_hosts_neither_pile_up_nor_push_known_ones_out(
+    platform: Platform, client: Client, edge: EdgeParts
+) -> None:
+    await platform.publish(HOST, A)
+    await body_of(client)
+    replies = await asyncio.gather(*(client.get(f"http://made-up-{n}.localhost/") for n in range(300)))
+    assert {reply.status for reply in replies} == {404}
+    assert len(edge.cache) == 1
+    assert await body_of(client) == b"build A"
+
+
+async def test_two_hundred_promotes_while_a_client_loads(platform: Platform, client: Client, edge: EdgeParts) -> None:
+    sites = []
+    for n in range(2):
+        sites.append(
+            await platform.publish(f"d{n}.localhost", {"/index.html": b"%d" % n, f"/app.{n}{n}{n}{n}.js": b"js%d" % n})
+        )
+    platform.peer.move(HOST, sites[0])
+    assert await body_of(client) == b"0"
+    done = asyncio.Event()
+    replies: list[Reply] = []
+
+    async def load() -> None:
+        while not done.is_set():
+            replies.append(await client.get(f"http://{HOST}/"))
+            await asyncio.sleep(0)
+
+    loader = asyncio.create_task(load())
+    for n in range(200):
+        version = platform.peer.move(HOST, sites[n % 2])
+        await asyncio.sleep(0.001)
+    await eventually(lambda: edge.control.version == version)
+    done.set()
+    with contextlib.suppress(asyncio.CancelledError):
+        await loader
+    assert {reply.status for reply in replies} == {200}
+    assert {reply.body for reply in replies} == {b"0", b"1"}
+    assert await body_of(client) == b"1"
