@@ -23,7 +23,7 @@ from vclone_edge.diskfiles import DiskCache
 
 MEMORY_BYTES: Final = 256 * 1024**2
 # Python objects of a manifest against its JSON, measured by benchmarks/edge_rules.py.
-GROWTH: Final = 6
+GROWTH: Final = 3
 LIMIT_BYTES: Final = 64 * 1024**2
 INLINE_BYTES: Final = 32 * 1024  # Decoding more than this in the event loop would hold other requests for over 1 ms.
 LOAD_S: Final = 10.0

@@ -60,11 +60,12 @@ class Answer:
 
 @dataclass(frozen=True, slots=True)
 class Representation:
-    """One file in one coding under one set of rules' headers: its tag, and its whole answers to GET and to HEAD."""
+    """One file in one coding under one set of rules' headers: its tag, and its answers to GET and HEAD, and as 304."""
 
     etag: bytes
     whole: Answer
     head: Answer
+    unchanged: Answer
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,7 +129,7 @@ def _answer_conditional(representation: Representation, request: Request) -> Ans
     headers, whole = request.headers, representation.whole
     status = check_preconditions(request.method, headers, representation.etag)
     if status == 304:
-        return Answer(304, tuple(pair for pair in whole.headers if pair[0] not in _NOT_IN_304))
+        return representation.unchanged
     if status is not None:
         return Answer(status, ((b"etag", representation.etag), (b"content-length", b"0"), SERVER))
     if request.method == "HEAD":
@@ -183,7 +184,8 @@ def build_representation(entry: FileEntry, decision: Serve, coding: str, *, is_i
         headers.update((NOINDEX,))
     fields = tuple(headers.items())
     whole = Answer(decision.status, fields, blob.sha256, blob.size)
-    return Representation(etag, whole, Answer(decision.status, fields))
+    unchanged = Answer(304, tuple(pair for pair in fields if pair[0] not in _NOT_IN_304))
+    return Representation(etag, whole, Answer(decision.status, fields), unchanged)
 
 
 def answer_redirect(location: str, status: int, headers: Headers = (), *, is_indexed: bool = True) -> Answer:
@@ -218,7 +220,19 @@ def answer_error(error: VcloneError, request_id: str = "") -> Answer:
 
     `request_id` is shown on pages of our own failures, where it leads to the log line.
     """
-    body = _render_constant(error) if error.status < 500 else render_html(error, request_id).encode()
+    if error.status >= 500 or error.facts:
+        return _build_page(error, request_id if error.status >= 500 else "")
+    page = _PAGES.get(error.code)
+    if page is None:
+        page = _PAGES[error.code] = _build_page(error, "")
+    return page
+
+
+_PAGES: Final[dict[str, Answer]] = {}
+
+
+def _build_page(error: VcloneError, request_id: str) -> Answer:
+    body = render_html(error, request_id).encode()
     fields = [
         (b"content-type", b"text/html; charset=utf-8"),
         (b"content-length", str(len(body)).encode()),
@@ -233,15 +247,3 @@ def answer_error(error: VcloneError, request_id: str = "") -> Answer:
     if isinstance(error, Unavailable):
         fields.append((b"retry-after", str(RETRY_AFTER_S).encode()))
     return Answer(error.status, tuple(fields), body=body, error=error)
-
-
-def _render_constant(error: VcloneError) -> bytes:
-    if error.facts:
-        return render_html(error, "").encode()
-    page = _PAGES.get(error.code)
-    if page is None:
-        page = _PAGES[error.code] = render_html(error, "").encode()
-    return page
-
-
-_PAGES: Final[dict[str, bytes]] = {}

@@ -28,6 +28,8 @@ def find_literal(source: str) -> str | None:
     ('/a.html', None)
     """
     bare = _strip_anchors(source)
+    if "\\" not in bare:
+        return None if _SPECIAL.search(bare) else bare
     literal = _ESCAPED.sub("", bare)
     if _SPECIAL.search(literal):
         return None
