@@ -38,7 +38,7 @@ def build_id(kind: str, *, unix_ms: int, random: int) -> str:
     """Return a new id of `kind` (a key of `PREFIXES`) from a time and at least 52 random bits.
 
     >>> build_id("deployment", unix_ms=1_700_000_000_000, random=1)
-    'dep_065wxvr000000000001'
+    'dep_065wzsb8000000000001'
     """
     number = (unix_ms << RANDOM_BITS) | (random & ((1 << RANDOM_BITS) - 1))
     letters = [ALPHABET[(number >> shift) & 31] for shift in range((LENGTH - 1) * 5, -1, -5)]
