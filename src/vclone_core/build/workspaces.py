@@ -30,9 +30,12 @@ def list_workspaces(builds_dir: Path) -> list[Path]:
 
 
 async def remove_leftovers(found: Collection[Path], keep: Collection[str]) -> None:
-    """Remove the workspaces among `found` that are not named in `keep`."""
+    """Remove the workspaces among `found` that are not named in `keep`.
+
+    What a runner keeps beside a workspace shares its fate: `NAME.home` belongs to `NAME`.
+    """
     for path in found:
-        if path.name not in keep:
+        if path.name.partition(".")[0] not in keep:
             log.info("workspace.removed", workspace=path.name)
             await remove_workspace(path)
 
