@@ -63,21 +63,30 @@ def prefix() -> str:
     return f"prj_{secrets.token_hex(6)}/"
 
 
-@pytest.fixture
-async def proxy(place: Place) -> AsyncIterator[FaultProxy]:
-    """A proxy in front of the place's server, letting everything through at first."""
+@pytest.fixture(scope="session")
+async def proxied_pair(place: Place) -> AsyncIterator[tuple[FaultProxy, ObjectStore]]:
     assert place.server is not None
     host, _, port = place.server.endpoint.removeprefix("http://").partition(":")
     passing = FaultProxy((host, int(port)))
     await passing.listen()
-    yield passing
+    opened = place.new_store(endpoint=passing.endpoint, connect_timeout_s=0.5, read_timeout_s=1.5)
+    await opened.start()
+    yield passing, opened
+    await opened.close()
     await passing.refuse()
 
 
 @pytest.fixture
-async def proxied(place: Place, proxy: FaultProxy) -> AsyncIterator[ObjectStore]:
+async def proxy(proxied_pair: tuple[FaultProxy, ObjectStore]) -> FaultProxy:
+    """A proxy in front of the place's server that lets everything through at first, and has no connection yet."""
+    passing, _ = proxied_pair
+    passing.mend()
+    await passing.restart()
+    passing.sent_bytes = 0
+    return passing
+
+
+@pytest.fixture
+def proxied(proxied_pair: tuple[FaultProxy, ObjectStore], proxy: FaultProxy) -> ObjectStore:
     """A store that reaches its server through `proxy`, with short limits."""
-    opened = place.new_store(endpoint=proxy.endpoint, connect_timeout_s=0.5, read_timeout_s=1)
-    await opened.start()
-    yield opened
-    await opened.close()
+    return proxied_pair[1]

@@ -51,6 +51,11 @@ class FaultProxy:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
+    async def restart(self) -> None:
+        """End every connection, and accept new ones: what is set now holds for all of them."""
+        await self.refuse()
+        await self.listen()
+
     def mend(self) -> None:
         """Let everything through again."""
         self.cut_after, self.cuts_left, self.is_silent, self.delay_s = None, None, False, 0.0
@@ -80,9 +85,9 @@ class FaultProxy:
         try:
             await self._pass_answers(up_reader, writer)
         finally:
+            up_writer.close()
             requests.cancel()
             await asyncio.gather(requests, return_exceptions=True)
-            up_writer.close()
 
     async def _pass_requests(self, reader: asyncio.StreamReader, up_writer: asyncio.StreamWriter) -> None:
         with contextlib.suppress(OSError):
