@@ -24,7 +24,8 @@ STALE_S: Final = 24 * 3600.0
 def prepare(root: Path) -> None:
     """Make the store's folders, remove what crashed writers left, and see that a file can be written."""
     incoming = root / INCOMING
-    incoming.mkdir(mode=0o700, parents=True, exist_ok=True)
+    root.mkdir(mode=0o700, parents=True, exist_ok=True)
+    incoming.mkdir(mode=0o700, exist_ok=True)
     with os.scandir(incoming) as entries:
         for entry in entries:
             with contextlib.suppress(FileNotFoundError):

@@ -30,6 +30,7 @@ class BucketStore:
 
     def __init__(self, config: BucketConfig) -> None:
         self._presigner = Presigner(config)
+        self.config = config
         retries = Retries()
         self._client = BucketClient(config, retries)
         self._reader = BucketReader(config, self._presigner, retries)
