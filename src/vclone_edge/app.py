@@ -19,7 +19,7 @@ from typing import Any, Final
 from vclone_core.errors import Invalid, VcloneError
 from vclone_core.log import get_log
 from vclone_core.plugins import load_plugins
-from vclone_core.rules.answers import Answer, answer_error
+from vclone_core.rules.answers import SERVER, Answer, answer_error
 from vclone_core.rules.decisions import Headers
 from vclone_core.rules.objectkeys import blob_key
 from vclone_core.rules.requests import Request
@@ -233,5 +233,6 @@ def _answer_ready(parts: EdgeParts) -> Answer:
         (b"content-type", b"text/plain; charset=utf-8"),
         (b"content-length", b"%d" % len(body)),
         (b"cache-control", b"no-store"),
+        SERVER,
     )
     return Answer(200 if parts.is_ready else 503, headers, body=body)

@@ -61,7 +61,7 @@ class HotBlobs:
             flight.add_done_callback(lambda _: self._flights.pop(key, None))
         outcome = await asyncio.shield(flight)
         if isinstance(outcome, VcloneError):
-            raise outcome
+            raise outcome.with_traceback(None)
         return outcome
 
     async def close(self) -> None:

@@ -142,5 +142,9 @@ class DomainCache:
 
     def entries(self) -> Iterator[tuple[Site, float]]:
         """Yield every site with the seconds since somebody vouched for it, the least recently used first."""
+        now_s, covered_from_s, covered_until_s = self.clock(), self._covered_from_s, self._covered_until_s
         for known in self._known.values():
-            yield known.site, self.age_s(known)
+            vouched_s = known.confirmed_s
+            if covered_from_s <= vouched_s < covered_until_s:
+                vouched_s = covered_until_s
+            yield known.site, now_s - vouched_s

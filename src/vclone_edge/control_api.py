@@ -50,7 +50,9 @@ class ControlApi:
         """Return the site of a host; raise `NoSuchSite`, or `Unavailable` when the API can't say within 3 s."""
         timeout = aiohttp.ClientTimeout(total=LOOK_UP_S, sock_connect=CONNECT_S)
         try:
-            async with self.session.get(f"{self._base}/sites/{quote(host)}", timeout=timeout) as response:
+            async with self.session.get(
+                f"{self._base}/sites/{quote(host)}", timeout=timeout, allow_redirects=False
+            ) as response:
                 body = await response.content.read(_BODY_LIMIT)
                 while not response.content.at_eof() and len(body) < _BODY_LIMIT:
                     body += await response.content.read(_BODY_LIMIT - len(body))
@@ -77,7 +79,11 @@ class ControlApi:
         timeout = aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_S, sock_read=SILENCE_S)
         try:
             async with self.session.get(
-                f"{self._base}/events", params=query, timeout=timeout, headers={"accept": "text/event-stream"}
+                f"{self._base}/events",
+                params=query,
+                timeout=timeout,
+                allow_redirects=False,
+                headers={"accept": "text/event-stream"},
             ) as response:
                 if response.status != 200 or response.content_type != "text/event-stream":
                     raise Unavailable(what=f"The event stream (status {response.status})")

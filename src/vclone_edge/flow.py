@@ -66,10 +66,13 @@ def _read_host(value: bytes | None, fields: Sequence[tuple[bytes, bytes]], http_
         raise BadHost()
     host = _hosts.get(value)
     if host is None:
-        host = parse_host(find_hosts(fields, http_version))
-        if len(_hosts) >= _HOSTS_KEPT:
-            _hosts.clear()
-        _hosts[value] = host
+        hosts = find_hosts(fields, http_version)
+        host = parse_host(hosts)
+        # Fields of one name arrive joined: what HTTP/2 may say twice must not be remembered for HTTP/1.
+        if hosts == [value]:
+            if len(_hosts) >= _HOSTS_KEPT:
+                _hosts.clear()
+            _hosts[value] = host
     return host
 
 

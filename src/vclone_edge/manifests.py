@@ -43,6 +43,7 @@ class Manifests:
         self.refusals = 0
         self._kept: OrderedDict[str, tuple[CompiledManifest, int]] = OrderedDict()
         self._used_bytes = 0
+        self._writes: set[asyncio.Task[None]] = set()
         self._flights: dict[str, asyncio.Task[CompiledManifest | StoreUnavailable]] = {}
         self._failed: TTLCache[str, StoreUnavailable] = TTLCache(1024, FAILURE_S, timer=time.monotonic)
 
@@ -61,22 +62,22 @@ class Manifests:
             return found
         key = site.manifest_key
         if (failed := self._failed.get(key)) is not None:
-            raise failed
+            raise failed.with_traceback(None)
         flight = self._flights.get(key)
         if flight is None:
             flight = self._flights[key] = asyncio.create_task(self._load(site))
             flight.add_done_callback(lambda _: self._flights.pop(key, None))
         outcome = await asyncio.shield(flight)
         if isinstance(outcome, StoreUnavailable):
-            raise outcome
+            raise outcome.with_traceback(None)
         return outcome
 
     async def close(self) -> None:
-        """End the loads under way."""
+        """End the loads under way; return when what was loaded is on disk."""
         tasks = list(self._flights.values())
         for task in tasks:
             task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await asyncio.gather(*tasks, *self._writes, return_exceptions=True)
 
     async def _load(self, site: Site) -> CompiledManifest | StoreUnavailable:
         key = site.manifest_key
@@ -95,9 +96,12 @@ class Manifests:
             # Ours to mend, not the visitor's: it must not look like a bad request or a missing page.
             error = StoreUnavailable(why=f"the manifest of this deployment can't be used: {raised.sentence}")
         else:
-            if is_new and self.disk:
-                await asyncio.to_thread(self.disk.put, key, content)
             self._keep(key, compiled, len(content) * GROWTH)
+            if is_new and self.disk:
+                # Nobody waits for the disk: the manifest is ready to answer.
+                write = asyncio.create_task(asyncio.to_thread(self.disk.put, key, content))
+                self._writes.add(write)
+                write.add_done_callback(self._writes.discard)
             return compiled
         self.refusals += 1
         self._failed[key] = error

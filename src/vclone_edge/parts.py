@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
+from vclone_core.errors import VcloneError
 from vclone_core.log import get_log
 from vclone_core.plugins import Plugins
 from vclone_core.protocols import ObjectStore
@@ -77,7 +78,11 @@ class EdgeParts:
 
         Without `follow` nothing is pushed to this process and no snapshot is read or written: for `vclone explain`.
         """
-        await self.objects.start()
+        try:
+            await self.objects.start()
+        except VcloneError:
+            await self.objects.close()
+            raise
         await self.api.start()
         if follow:
             version = await asyncio.to_thread(load_snapshot, self.snapshot_path, self.cache, time.time())
@@ -110,13 +115,15 @@ class EdgeParts:
         await save_snapshot(self.snapshot_path, take_snapshot(self.cache, self.control.version, time.time()))
 
     async def _save_for_ever(self) -> None:
-        saved_changes, saved_s = self.cache.changes, time.monotonic()
+        saved_changes, saved_s, took_s = self.cache.changes, time.monotonic(), 0.0
         while True:
-            await asyncio.sleep(SNAPSHOT_EVERY_S)
+            # Of a hundred thousand sites it takes a second or so: it must not become what the process does.
+            await asyncio.sleep(max(SNAPSHOT_EVERY_S, took_s * 20))
             is_old = time.monotonic() - saved_s > REFRESH_SNAPSHOT_S and len(self.cache) > 0
             if self.cache.changes != saved_changes or is_old:
                 saved_changes, saved_s = self.cache.changes, time.monotonic()
                 await self.save()
+                took_s = time.monotonic() - saved_s
 
 
 def build_parts(settings: Settings, plugins: Plugins) -> EdgeParts:

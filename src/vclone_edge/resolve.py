@@ -19,6 +19,7 @@ from vclone_core.models import AliasMove, Site
 from vclone_edge.cache import DomainCache, Known
 
 LOOK_UPS_AT_ONCE: Final = 32
+REFRESHES_AT_ONCE: Final = 16  # Fewer than look-ups, so that new hosts find a free slot while many others are due.
 FLIGHT_LIMIT: Final = 2_000  # Made-up hosts by the thousand wait for nothing: they are refused at once.
 RETRY_S: Final = 5.0
 FAILURE_S: Final = 1.0
@@ -35,6 +36,7 @@ class _Flight:
     """A look-up under way. A move that comes in meanwhile is newer than what the look-up will say."""
 
     task: asyncio.Task[Known | VcloneError]
+    is_refresh: bool
     is_overtaken: bool = False
 
 
@@ -47,6 +49,8 @@ class Resolver:
         self.failures = 0
         self.look_ups = 0
         self._flights: dict[str, _Flight] = {}
+        self._refreshes = 0
+        self._is_failing = False
         self._slots = asyncio.Semaphore(LOOK_UPS_AT_ONCE)
         self._failed: TTLCache[str, VcloneError] = TTLCache(1024, FAILURE_S, timer=cache.clock)
 
@@ -61,18 +65,18 @@ class Resolver:
             raise NoSuchSite()
         failed = self._failed.get(host)
         if failed is not None:
-            raise failed
+            raise failed.with_traceback(None)
         # Shielded: the visitor who asked first may leave, the others still wait.
         outcome = await asyncio.shield(self._fly(host).task)
         if isinstance(outcome, VcloneError):
-            raise outcome
+            raise outcome.with_traceback(None)
         return outcome
 
     def refresh(self, host: str, known: Known) -> None:
-        """Look a known host up again, in the background, and not more often than every 5 s."""
-        if host not in self._flights and len(self._flights) < FLIGHT_LIMIT:
-            known.due_s = self.cache.clock() + RETRY_S
-            self._fly(host)
+        """Look a known host up again, in the background, at most every 5 s and few hosts at once."""
+        known.due_s = self.cache.clock() + RETRY_S
+        if host not in self._flights and self._refreshes < REFRESHES_AT_ONCE:
+            self._fly(host, is_refresh=True)
 
     async def confirm(self, host: str) -> bool:
         """Look a host up again; say whether the API had an answer."""
@@ -103,12 +107,18 @@ class Resolver:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
 
-    def _fly(self, host: str) -> _Flight:
+    def _fly(self, host: str, *, is_refresh: bool = False) -> _Flight:
         flight = self._flights.get(host)
         if flight is None:
             if len(self._flights) >= FLIGHT_LIMIT:
                 raise Unavailable(what="The API")
-            flight = self._flights[host] = _Flight(asyncio.create_task(self._ask(host)))
+            flight = self._flights[host] = _Flight(asyncio.create_task(self._ask(host)), is_refresh)
+            self._refreshes += is_refresh
+        return flight
+
+    def _land(self, host: str) -> _Flight:
+        flight = self._flights.pop(host)
+        self._refreshes -= flight.is_refresh
         return flight
 
     async def _ask(self, host: str) -> Known | VcloneError:
@@ -119,22 +129,30 @@ class Resolver:
                 asked_s = self.cache.clock()
                 site = await self.source.look_up(host)
         except NoSuchSite as error:
-            flight = self._flights.pop(host)
-            if flight.is_overtaken:
+            self._note(None)
+            if self._land(host).is_overtaken:
                 return self.cache.find(host) or error
             self.cache.forget(host)
             return error
         except VcloneError as error:
-            self._flights.pop(host)
-            self.failures += 1
+            self._land(host)
+            self._note(error)
             if self.cache.find(host) is None:
                 self._failed[host] = error
-            log.warning("resolve.failed", host=host, why=error.sentence)
             return error
         except BaseException:
-            self._flights.pop(host, None)
+            self._land(host)
             raise
-        flight = self._flights.pop(host)
-        if flight.is_overtaken:
+        self._note(None)
+        if self._land(host).is_overtaken:
             return self.cache.find(host) or NoSuchSite()
         return self.cache.put(site, confirmed_s=asked_s) or NoSuchSite()
+
+    def _note(self, error: VcloneError | None) -> None:
+        """Count a failure; log when failing begins and when it ends, not once per host and visitor."""
+        self.failures += error is not None
+        if error is not None and not self._is_failing:
+            log.error("resolve.failing", why=error.sentence)
+        elif error is None and self._is_failing:
+            log.info("resolve.recovered", failures=self.failures)
+        self._is_failing = error is not None

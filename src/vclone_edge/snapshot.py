@@ -6,10 +6,11 @@ import asyncio
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 from vclone_core.errors import Invalid
 from vclone_core.log import get_log
+from vclone_core.models import Site
 from vclone_core.rules.sites import decode_site, encode_site
 from vclone_edge.cache import DomainCache
 from vclone_edge.diskfiles import read_checked, write_checked
@@ -22,28 +23,30 @@ log = get_log(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """A cache's content as of `version` of the event stream. `entries` are encoded sites with their age when saved."""
+    """A cache's content as of `version` of the event stream: sites, each with the seconds since it was vouched for."""
 
     version: int | None
     saved_unix_s: float
-    entries: list[tuple[dict[str, Any], float]]
+    entries: tuple[tuple[Site, float], ...]
 
 
 def take_snapshot(cache: DomainCache, version: int | None, unix_s: float) -> Snapshot:
     """Return the cache's content; to be called where the cache and `version` agree."""
-    return Snapshot(version, unix_s, [(encode_site(site), age_s) for site, age_s in cache.entries()])
+    return Snapshot(version, unix_s, tuple(cache.entries()))
+
+
+def encode_snapshot(snapshot: Snapshot) -> bytes:
+    """Return a snapshot as lines of JSON: a head, then a site each, since one long step would hold up every thread."""
+    head = {"format": FORMAT, "version": snapshot.version, "saved_at": snapshot.saved_unix_s}
+    lines = [json.dumps(head)]
+    lines += [json.dumps([encode_site(site), round(age_s, 3)]) for site, age_s in snapshot.entries]
+    return "\n".join(lines).encode()
 
 
 async def save_snapshot(path: Path, snapshot: Snapshot) -> bool:
     """Write a snapshot at once; say whether that worked. A full disk is an alarm in the log and nothing else."""
-    document = {
-        "format": FORMAT,
-        "version": snapshot.version,
-        "saved_at": snapshot.saved_unix_s,
-        "sites": [[site, round(age_s, 3)] for site, age_s in snapshot.entries],
-    }
     try:
-        await asyncio.to_thread(lambda: write_checked(path, json.dumps(document, separators=(",", ":")).encode()))
+        await asyncio.to_thread(lambda: write_checked(path, encode_snapshot(snapshot)))
     except OSError as error:
         log.error("snapshot.unwritable", file=str(path), why=error.strerror)
         return False
@@ -59,12 +62,13 @@ def load_snapshot(path: Path, cache: DomainCache, unix_s: float) -> int | None:
     if content is None:
         return None
     try:
-        document = json.loads(content)
-        if document["format"] != FORMAT:
-            raise Invalid(what=f"it has format {document['format']}")
+        first, *lines = content.split(b"\n")
+        head = json.loads(first)
+        if head["format"] != FORMAT:
+            raise Invalid(what=f"it has format {head['format']}")
         # A clock that was set back makes nothing younger than it was.
-        away_s = max(0.0, unix_s - float(document["saved_at"]))
-        version, entries = document["version"], document["sites"]
+        away_s = max(0.0, unix_s - float(head["saved_at"]))
+        version = head["version"]
         if not (version is None or type(version) is int):
             raise Invalid(what="its version is no number")
     except (KeyError, TypeError, ValueError, Invalid) as error:
@@ -72,9 +76,9 @@ def load_snapshot(path: Path, cache: DomainCache, unix_s: float) -> int | None:
         return None
     now_s = cache.clock()
     refused = 0
-    for entry in entries:
+    for line in lines:
         try:
-            raw, age_s = entry
+            raw, age_s = json.loads(line)
             cache.put(decode_site(raw), confirmed_s=now_s - away_s - float(age_s))
         except (Invalid, TypeError, ValueError):
             refused += 1

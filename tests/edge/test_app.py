@@ -132,6 +132,7 @@ async def test_malformed_requests_are_refused(client: Client, fields: list[tuple
 async def test_authority_twice_over_http2_is_one_host(client: Client) -> None:
     fields = [(b"host", HOST.encode()), (b"host", HOST.encode())]
     assert (await client.get("http:///", fields=fields, http_version="2")).status == 200
+    assert (await client.get("http:///", fields=fields, http_version="1.1")).status == 400
 
 
 async def test_absolute_form_must_name_the_host(client: Client) -> None:

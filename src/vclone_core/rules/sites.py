@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict
-from typing import Any
+from dataclasses import fields
+from typing import Any, Final
 
 from vclone_core.errors import Invalid
 from vclone_core.models import AliasKind, AliasMove, Site
 
+_FIELDS: Final = tuple(field.name for field in fields(Site))
+
 
 def encode_site(site: Site) -> dict[str, Any]:
     """Return the site as a JSON object with the field names of `Site`."""
-    return {**asdict(site), "kind": site.kind.value}
+    return {name: getattr(site, name) for name in _FIELDS} | {"kind": site.kind.value}
 
 
 def decode_site(raw: Mapping[str, Any]) -> Site:
