@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import re
 import socket
 import time
 from dataclasses import dataclass, field
@@ -128,7 +129,8 @@ class EdgeParts:
 
 def build_parts(settings: Settings, plugins: Plugins) -> EdgeParts:
     """Return the parts of an edge, not yet started; raise `BadSettings` where no plugin offers the object store."""
-    edge_id = f"{socket.gethostname()[:40]}-{os.getpid()}-{os.urandom(3).hex()}"
+    machine = re.sub(r"[^A-Za-z0-9.-]", "-", socket.gethostname())[:40]
+    edge_id = f"{machine}-{os.getpid()}-{os.urandom(3).hex()}"
     objects = open_object_store(settings, plugins)
     api = ControlApi(settings.api_url, settings.edge_token.get_secret_value(), edge_id)
     cache = DomainCache(
