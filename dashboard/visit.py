@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -55,5 +55,5 @@ class Page:
 
     method: str
     path: str
-    view: Callable[..., Awaitable[Show | Go]]
+    view: Callable[..., Coroutine[Any, Any, Show | Go]]
     needs: str

@@ -9,7 +9,7 @@ import asyncio
 import json
 import secrets
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable, Coroutine
 from typing import Any, Final
 
 import structlog
@@ -19,7 +19,7 @@ from vclone_dashboard.pages import PAGES
 from vclone_dashboard.visit import Go, Page, Show, Visit
 
 from vclone_core.actions.platform import Platform
-from vclone_core.errors import BadTarget, NotFromHere, Unavailable, VcloneError
+from vclone_core.errors import BadTarget, NotFromHere, VcloneError
 from vclone_core.ids import build_id
 from vclone_core.log import get_log
 
@@ -30,12 +30,14 @@ from .feed import MoveFeed
 from .guard import EDGE, OPEN, SAFE_METHODS, Call, Live, Route, admit, check_path, check_routes, is_from_here
 from .openapi import build_document
 from .pacing import pace_bodies
+from .patience import within
 from .routes import ROUTES
 
 log = get_log(__name__)
 
 LIVE: Final = "vclone_live"
 URL_LIMIT_BYTES: Final = 8 * 1024
+CALLER_TIME_LIMIT_S: Final = 2.0
 PAGE_TIME_LIMIT_S: Final = 20.0
 # Scripts, styles and requests come from here alone, and no other page may frame ours.
 CONTENT_POLICY: Final = (
@@ -103,30 +105,33 @@ def create_app(platform: Platform) -> Quart:
     return app
 
 
+def current_request() -> Request:
+    """Return the request itself: the proxy `request` is of no use to an event stream, which runs later."""
+    found: Request = request._get_current_object()  # type: ignore[attr-defined]
+    return found
+
+
 def begin_stop(app: Quart) -> None:
     """End every event stream, so that the server can close its connections."""
     live: Live = app.extensions[LIVE]
     live.stopping.set()
 
 
-def add_route(app: Quart, platform: Platform, live: Live, route: Route, view: Callable[..., Awaitable[Any]]) -> None:
+def add_route(
+    app: Quart, platform: Platform, live: Live, route: Route, view: Callable[..., Coroutine[Any, Any, Any]]
+) -> None:
     """Serve one route of the API."""
 
     async def answer(**path: str) -> Response:
         if route.needs not in (OPEN, EDGE):
-            g.caller = await find_caller(platform, request)
+            g.caller = await within(CALLER_TIME_LIMIT_S, find_caller(platform, current_request()))
         caller: Caller = g.caller
         admit(route.needs, caller, request, platform.settings)
         check_path(path)
         body = await read_json(request, route.body, limit_bytes=route.limit_bytes) if route.body else None
         query = read_query(request, route.query) if route.query else None
-        # `request` is a proxy that an event stream, which runs later, could not use.
-        call = Call(platform, live, request._get_current_object(), caller.actor, body, query)  # type: ignore[attr-defined]
-        try:
-            async with asyncio.timeout(route.time_limit_s):
-                result = await view(call, **path)
-        except TimeoutError:
-            raise Unavailable(what="A part of the platform") from None
+        call = Call(platform, live, current_request(), caller.actor, body, query)
+        result = await within(route.time_limit_s, view(call, **path))
         if isinstance(result, Response):
             return result
         if result is None:
@@ -147,7 +152,7 @@ def add_page(app: Quart, platform: Platform, page: Page) -> None:
     """Serve one page of the dashboard."""
 
     async def answer(**path: str) -> Any:
-        caller: Caller = await find_caller(platform, request)
+        caller = await within(CALLER_TIME_LIMIT_S, find_caller(platform, current_request()))
         g.caller = caller
         admit(page.needs, caller, request, platform.settings)
         check_path(path)
@@ -156,11 +161,7 @@ def add_page(app: Quart, platform: Platform, page: Page) -> None:
             form = await read_form(request)
             check_form(form, caller, request, platform)
         visit = make_visit(platform, caller, query=request.args.to_dict(), form=form)
-        try:
-            async with asyncio.timeout(PAGE_TIME_LIMIT_S):
-                result = await page.view(visit, **path)
-        except TimeoutError:
-            raise Unavailable(what="A part of the platform") from None
+        result = await within(PAGE_TIME_LIMIT_S, page.view(visit, **path))
         if isinstance(result, Show):
             return await render_template(result.template, visit=visit, **result.facts)
         return go(result, platform)
@@ -247,8 +248,8 @@ def finish(response: Response, platform: Platform) -> Response:
     note(
         "request.answered",
         method=request.method,
-        # A sign-in link's path is a secret: the rule it matched is not.
-        path=request.url_rule.rule if request.url_rule and "token" in (request.view_args or {}) else request.path[:200],
+        # The path of a sign-in link is a secret.
+        path="/sign-in/…" if request.path.startswith("/sign-in/") else request.path[:200],
         status=response.status_code,
         ms=round((time.perf_counter() - g.started) * 1000, 1),
         actor=g.caller.actor.user_id if g.caller.actor else None,

@@ -148,7 +148,7 @@ class AliasesQuery(Query):
 
 class EventsQuery(Query):
     edge: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9._:-]{1,128}$")]
-    after: Annotated[int | None, BeforeValidator(lambda text: None if text == "" else text), Field(ge=0)] = None
+    after: Annotated[Annotated[int, Field(ge=0)] | None, BeforeValidator(lambda text: text or None)] = None
 
 
 async def read_pieces(request: Request) -> AsyncIterator[bytes]:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import hmac
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Callable, Coroutine, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final, Protocol
 
@@ -63,7 +63,7 @@ class Route:
 
     method: str
     path: str
-    view: Callable[..., Awaitable[Any]]
+    view: Callable[..., Coroutine[Any, Any, Any]]
     needs: str
     answer: Any = None
     status: int = 200

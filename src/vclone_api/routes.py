@@ -135,7 +135,15 @@ ROUTES: Final[tuple[Route, ...]] = (
     ),
     Route("GET", "/api/aliases", projects.list_aliases, "see a project", shapes.AliasList, query=bodies.AliasesQuery),
     Route("GET", "/internal/v1/sites/<host>", sites.show_site, EDGE, shapes.SiteShape, time_limit_s=2.0),
-    Route("GET", "/internal/v1/events", events.follow_moves, EDGE, query=bodies.EventsQuery, streams=True),
+    Route(
+        "GET",
+        "/internal/v1/events",
+        events.follow_moves,
+        EDGE,
+        query=bodies.EventsQuery,
+        streams=True,
+        time_limit_s=2.0,
+    ),
     Route(
         "POST",
         "/internal/v1/edges/<edge_id>/acks",

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import logging
 import signal
+import socket
 from typing import Final
 
 import uvloop
@@ -13,6 +15,7 @@ from hypercorn.asyncio import serve
 from hypercorn.config import Config
 
 from vclone_core.actions.platform import open_platform
+from vclone_core.errors import PortTaken
 from vclone_core.log import get_log
 from vclone_core.settings import Settings
 
@@ -44,12 +47,26 @@ def build_config(settings: Settings) -> Config:
     return config
 
 
+def check_port(settings: Settings) -> None:
+    """Raise `PortTaken` when another program listens at the API's address; hypercorn would say it in a traceback."""
+    family = socket.AF_INET6 if ":" in settings.api_host else socket.AF_INET
+    with socket.socket(family, socket.SOCK_STREAM) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((settings.api_host, settings.api_port))
+        except OSError as error:
+            if error.errno != errno.EADDRINUSE:
+                raise
+            raise PortTaken(port=settings.api_port, option="--api-port") from None
+
+
 async def run(settings: Settings) -> None:
     """Serve until a signal comes, then end event streams, let requests finish for `GRACE_S`, and close everything."""
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
+    check_port(settings)
     async with open_platform(settings) as platform:
         app = create_app(platform)
         serving = asyncio.ensure_future(serve(app, build_config(settings), shutdown_trigger=stop.wait))

@@ -135,7 +135,7 @@ async def test_a_failure_and_its_log(api: Api) -> None:
     await api.queued(project)
     claim = await api.claim()
     lines = [NewLine("build", "stderr", f"line {number}", datetime.now(UTC)) for number in range(1, 6)]
-    await buildlogs.append(api.platform.db, claim, lines, cap_bytes=10**6)
+    await buildlogs.append(api.platform.db, claim.fence, lines, cap_bytes=10**6)
     failure = Failure("build_failed", "It broke.", "Mend it.", "build")
     await queue.finish(api.platform.db, claim, Event.FAIL, failure=failure)
     _, shown = await api.ask("GET", f"/api/deployments/{claim.deployment.id}")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable, Coroutine
 from importlib.metadata import version
 from typing import Any, Final
 
@@ -15,6 +15,7 @@ from vclone_core.actions.accounts import find_user
 from vclone_core.errors import Unavailable, VcloneError
 
 from ..guard import Call
+from ..patience import within
 from .shapes import Health, Me, Part, Readiness, shape_me
 
 PART_TIME_LIMIT_S: Final = 1.5
@@ -51,15 +52,12 @@ def judge(parts: dict[str, Part]) -> str:
     return "unavailable" if any(part["is_required"] for part in down) else "degraded"
 
 
-async def probe(ask: Callable[[], Awaitable[Any]], *, is_required: bool) -> Part:
+async def probe(ask: Callable[[], Coroutine[Any, Any, Any]], *, is_required: bool) -> Part:
     """Return whether a part answers within `PART_TIME_LIMIT_S`, and after how long."""
     started = time.perf_counter()
     problem = None
     try:
-        async with asyncio.timeout(PART_TIME_LIMIT_S):
-            await ask()
-    except TimeoutError:
-        problem = f"No answer within {PART_TIME_LIMIT_S} s."
+        await within(PART_TIME_LIMIT_S, ask())
     except VcloneError as error:
         problem = error.sentence
     ms = round((time.perf_counter() - started) * 1000, 1)
