@@ -19,7 +19,7 @@ from vclone_dashboard.pages import PAGES
 from vclone_dashboard.visit import Go, Page, Show, Visit
 
 from vclone_core.actions.platform import Platform
-from vclone_core.errors import BadTarget, NotFromHere, VcloneError
+from vclone_core.errors import BadTarget, VcloneError
 from vclone_core.ids import build_id
 from vclone_core.log import get_log
 
@@ -27,7 +27,19 @@ from .auth import Caller, clear_session, find_caller, form_token, is_secure, set
 from .bodies import read_form, read_json, read_query
 from .errors import problem_response, to_vclone_error
 from .feed import MoveFeed
-from .guard import EDGE, OPEN, SAFE_METHODS, Call, Live, Route, admit, check_path, check_routes, is_from_here
+from .guard import (
+    EDGE,
+    OPEN,
+    SAFE_METHODS,
+    Call,
+    Live,
+    Route,
+    admit,
+    check_form,
+    check_origin,
+    check_path,
+    check_routes,
+)
 from .openapi import build_document
 from .pacing import pace_bodies
 from .patience import within
@@ -127,6 +139,7 @@ def add_route(
             g.caller = await within(CALLER_TIME_LIMIT_S, find_caller(platform, current_request()))
         caller: Caller = g.caller
         admit(route.needs, caller, request, platform.settings)
+        check_origin(caller, request)
         check_path(path)
         body = await read_json(request, route.body, limit_bytes=route.limit_bytes) if route.body else None
         query = read_query(request, route.query) if route.query else None
@@ -159,7 +172,7 @@ def add_page(app: Quart, platform: Platform, page: Page) -> None:
         form: dict[str, str] = {}
         if page.method not in SAFE_METHODS:
             form = await read_form(request)
-            check_form(form, caller, request, platform)
+            check_form(form, form_token(platform.settings, caller.session) if caller.session else None, request)
         visit = make_visit(platform, caller, query=request.args.to_dict(), form=form)
         result = await within(PAGE_TIME_LIMIT_S, page.view(visit, **path))
         if isinstance(result, Show):
@@ -189,20 +202,6 @@ def make_visit(platform: Platform, caller: Caller, *, query: dict[str, str], for
     )
 
 
-def check_form(form: dict[str, str], caller: Caller, request: Request, platform: Platform) -> None:
-    """Raise `NotFromHere` for a form that none of our pages sent: both the browser and the form must say so.
-
-    A browser too old to say is let off with the token alone; a visitor without a session has no token to show.
-    """
-    says = request.headers.get("Sec-Fetch-Site") or request.headers.get("Origin")
-    if says and not is_from_here(request):
-        raise NotFromHere()
-    if caller.session and not secrets.compare_digest(
-        form.get("form_token", "").encode(), form_token(platform.settings, caller.session).encode()
-    ):
-        raise NotFromHere()
-
-
 def go(result: Go, platform: Platform) -> Response:
     """Return the redirect a page asked for."""
     response: Any = redirect(result.path, 303)
@@ -216,7 +215,9 @@ def go(result: Go, platform: Platform) -> Response:
 async def error_page(error: VcloneError, platform: Platform) -> Response:
     """Return the error as a page: the sign-in page where nobody is signed in."""
     if error.status == 401:
-        page = await render_template("sign_in.html", visit=None)
+        # Why a link did not work belongs on the page; that nobody is signed in is what the page itself says.
+        note = error.advice if request.path.startswith("/sign-in/") else None
+        page = await render_template("sign_in.html", visit=None, note=note)
     else:
         visit = make_visit(platform, g.caller, query={}, form={})
         page = await render_template("error.html", visit=visit, error=error, request_id=g.request_id)

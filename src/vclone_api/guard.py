@@ -99,9 +99,26 @@ def admit(needs: str, caller: Caller, request: Request, settings: Settings) -> N
         return
     if caller.actor is None:
         raise Unauthorised()
+    require(caller.actor, needs)
+
+
+def check_origin(caller: Caller, request: Request) -> None:
+    """Raise `NotFromHere` for a change that a browser makes with our cookie but not from one of our pages."""
     if request.method not in SAFE_METHODS and caller.is_by_cookie and not is_from_here(request):
         raise NotFromHere()
-    require(caller.actor, needs)
+
+
+def check_form(form: Mapping[str, str], token: str | None, request: Request) -> None:
+    """Raise `NotFromHere` for a form that none of our pages sent: the browser and the form must both say so.
+
+    `token` is the form token of the session, None where there is no session. A browser too old to say where a form
+    comes from is let off with the token alone.
+    """
+    says = request.headers.get("Sec-Fetch-Site") or request.headers.get("Origin")
+    if says and not is_from_here(request):
+        raise NotFromHere()
+    if token is not None and not hmac.compare_digest(form.get("form_token", "").encode(), token.encode()):
+        raise NotFromHere()
 
 
 def admit_edge(request: Request, settings: Settings) -> None:

@@ -20,11 +20,11 @@ from typing import Any
 import aiohttp
 import pytest
 from pydantic import SecretStr
+from vclone_core.rules.serverevents import EventDecoder, ServerEvent
 
 from vclone_core.models import Failure
 from vclone_core.rules.blobframes import CONTENT_TYPE, encode_frame, encode_header
 from vclone_core.rules.lifecycle import Event
-from vclone_core.rules.serverevents import EventDecoder, ServerEvent
 from vclone_core.settings import Settings
 from vclone_core.stores import buildlogs, queue
 from vclone_core.stores.buildlogs import NewLine
