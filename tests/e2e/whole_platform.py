@@ -110,6 +110,23 @@ class WholePlatform:
         host, _, path = url.removeprefix("http://").partition("/")
         return fetch(self.port, host, f"/{path}", headers)
 
+    def begin(self, *words: str) -> subprocess.Popen[str]:
+        """Start one `vclone` command beside the test."""
+        pipe = subprocess.PIPE
+        return subprocess.Popen([*VCLONE, *words], cwd=self.home, env=self.environ, stdout=pipe, stderr=pipe, text=True)
+
+    def api(self, path: str) -> Any:
+        """Return what the API answers to a GET."""
+        token = json.loads((self.home / "data/cli.json").read_text())["token"]
+        answer = fetch(self.api_port, "127.0.0.1", path, {"Authorization": f"Bearer {token}"})
+        assert answer.status == 200, answer.text
+        return json.loads(answer.body)
+
+    def newest(self, project: str) -> Mapping[str, Any] | None:
+        """Return a project's newest deployment; None while the project is missing."""
+        listed = [one for one in self.api("/api/deployments")["items"] if one["project"] == project]
+        return listed[0] if listed else None
+
     def url(self, host: str, path: str = "/") -> str:
         return f"http://{host}.localhost:{self.port}{path}"
 
