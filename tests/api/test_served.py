@@ -20,7 +20,7 @@ from typing import Any
 import aiohttp
 import pytest
 from pydantic import SecretStr
-from vclone_core.rules.serverevents import EventDecoder, ServerEvent
+from vclone_core.rules.eventstream import Event, EventParser
 
 from vclone_core.models import Failure
 from vclone_core.rules.blobframes import CONTENT_TYPE, encode_frame, encode_header
@@ -68,10 +68,10 @@ class Stream:
 
     def __init__(self, response: aiohttp.ClientResponse) -> None:
         self._response = response
-        self._decoder = EventDecoder()
-        self._waiting: list[ServerEvent] = []
+        self._decoder = EventParser()
+        self._waiting: list[Event] = []
 
-    async def next(self, timeout_s: float = 10.0) -> ServerEvent | None:
+    async def next(self, timeout_s: float = 10.0) -> Event | None:
         """Return the next event; None when the server ended the stream in good order."""
         async with asyncio.timeout(timeout_s):
             while not self._waiting:
@@ -81,7 +81,7 @@ class Stream:
                 self._waiting += self._decoder.feed(data)
         return self._waiting.pop(0)
 
-    async def rest(self) -> list[ServerEvent]:
+    async def rest(self) -> list[Event]:
         events = []
         while (event := await self.next()) is not None:
             events.append(event)
@@ -138,11 +138,11 @@ async def test_a_move_reaches_ten_edges_at_once(api: Api, served: Served) -> Non
     async def listen(number: int, ready: asyncio.Queue[None], moved: Callable[[], float]) -> None:
         async with served.events(f"/internal/v1/events?edge=edge-{number}", **EDGE) as stream:
             hello = await stream.next()
-            assert hello is not None and hello.event == "hello"
+            assert hello is not None and hello.name == "hello"
             ready.put_nowait(None)
             for _ in range(3):  # deployment, branch and production aliases
                 move = await stream.next()
-                assert move is not None and move.event == "move"
+                assert move is not None and move.name == "move"
                 versions.append(int(move.id))
             delays.append(time.monotonic() - moved())
 
@@ -209,7 +209,7 @@ async def test_moves_arrive_without_redis(api: Api) -> None:
         await stream.next()
         await api.live(await api.project())
         move = await stream.next(timeout_s=5)
-        assert move is not None and move.event == "move"
+        assert move is not None and move.name == "move"
 
 
 async def test_a_log_is_followed_to_its_end_and_resumed(api: Api, served: Served) -> None:
@@ -225,16 +225,16 @@ async def test_a_log_is_followed_to_its_end_and_resumed(api: Api, served: Served
     await write("one", "two")
     async with served.events(path, **token) as stream:
         events = [await stream.next() for _ in range(3)]
-        assert [event and event.event for event in events] == ["state", "line", "line"]
+        assert [event and event.name for event in events] == ["state", "line", "line"]
         await write("three <b>\n\x1b[31m")
         line = await stream.next()
         assert line is not None and line.id == "3" and "three" in line.data
         failure = Failure("build_failed", "It broke.", "", "build")
         await queue.finish(api.platform.db, claim, Event.FAIL, failure=failure)
         rest = await stream.rest()
-        assert [event.event for event in rest] == ["state"] and '"state":"failed"' in rest[0].data
+        assert [event.name for event in rest] == ["state"] and '"state":"failed"' in rest[0].data
     async with served.events(path, **token, **{"Last-Event-ID": "2"}) as stream:
-        assert [(event.event, event.id) for event in await stream.rest()] == [("line", "3"), ("state", "3")]
+        assert [(event.name, event.id) for event in await stream.rest()] == [("line", "3"), ("state", "3")]
 
 
 async def test_a_stop_ends_streams_at_once_and_answers_what_is_under_way(api: Api, served: Served) -> None:
@@ -344,7 +344,7 @@ async def test_with_the_database_away_everything_says_so_at_once(api: Api, wire:
         await line.open()
         await api.live(project)
         move = await stream.next(timeout_s=10)  # the same stream goes on
-        assert move is not None and move.event == "move"
+        assert move is not None and move.name == "move"
         assert (await timed(served, "/api/me", **token))[0] == 200
 
 
