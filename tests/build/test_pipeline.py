@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import gzip
 import hashlib
 import json
@@ -23,6 +24,7 @@ from vclone_core.errors import (
     BuildTimeout,
     CloneFailed,
     DetectFailed,
+    DiskFull,
     EmptySource,
     InstallFailed,
     MissingScript,
@@ -64,7 +66,7 @@ async def test_log_has_every_step_with_its_seconds(place: Place) -> None:
     await place.deploy(UPLOAD, files={"index.html": "x"})
     steps = ["clone", "detect", "install", "build", "collect", "optimise", "upload"]
     assert [line.step for line in place.lines.lines if line.text.startswith(f"{line.step}: ")] == steps
-    assert place.lines.steps == steps
+    assert place.lines.steps == [*steps, "publish"]
     assert list(place.lines.step_seconds) == steps
     assert place.lines.frameworks == ["static"]
 
@@ -486,6 +488,17 @@ async def test_lost_lease_ends_the_build_at_its_next_line(place: Place) -> None:
     with pytest.raises(StaleAttempt):
         await run_build(build)
     assert time.monotonic() - started < 5
+
+
+async def test_full_disk_has_its_own_words(place: Place) -> None:
+    class FullBlobs:
+        async def missing(self, hashes: object) -> list[str]:
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+    await place.store_files("dep_00000000000000000001", {"index.html": "x"})
+    place.blobs = FullBlobs()  # type: ignore[assignment]
+    with pytest.raises(DiskFull, match="free on the disk"):
+        await place.deploy(UPLOAD)
 
 
 class Shouting:

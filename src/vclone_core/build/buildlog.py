@@ -57,9 +57,8 @@ class BuildLog:
     @asynccontextmanager
     async def step(self, step: Step) -> AsyncIterator[None]:
         """Time a step; its lines carry its name, its last one the seconds."""
-        self._step = step
+        await self.reach(step)
         started = time.monotonic()
-        await self._sink.record_step(step=step.value, step_seconds=self.step_seconds)
         is_done = False
         try:
             yield
@@ -70,9 +69,14 @@ class BuildLog:
             self.step_seconds[step.value] = round(seconds, 3)
             if is_done:
                 await self.line(f"{step.value}: {seconds:.2f} s")
-            if step is Step.UPLOAD or not is_done:
-                # Otherwise the next step tells it.
+            else:
+                # Of a step that went well the next one tells it.
                 await self._sink.record_step(step_seconds=self.step_seconds)
+
+    async def reach(self, step: Step) -> None:
+        """Tell that a step begins, and what the earlier ones took."""
+        self._step = step
+        await self._sink.record_step(step=step.value, step_seconds=self.step_seconds)
 
     async def found(self, *, framework: str | None = None, source: Source | None = None) -> None:
         """Tell what was found out about the deployment before its build is over."""

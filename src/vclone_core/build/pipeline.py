@@ -8,6 +8,8 @@ calls it, and publishes the manifest it returns.
 
 from __future__ import annotations
 
+import errno
+import shutil
 import time
 from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
@@ -21,7 +23,9 @@ from vclone_core.build.steps.detect import detect_framework
 from vclone_core.build.steps.install import install_packages
 from vclone_core.build.steps.optimise import optimise_files
 from vclone_core.build.steps.upload import upload_files
+from vclone_core.errors import DiskFull
 from vclone_core.models import Manifest, Step
+from vclone_core.rules.output import format_size
 
 STEPS: Final[tuple[tuple[Step, Callable[[Work], Awaitable[None]]], ...]] = (
     (Step.CLONE, clone_source),
@@ -39,15 +43,23 @@ __all__ = ["STEPS", "Build", "run_build"]
 async def run_build(build: Build) -> Manifest:
     """Make a deployment of a source: run the steps in their order, and return its manifest, whose blobs are all stored.
 
-    Raises a `StepFailed` for what the project's owner can mend, `StaleAttempt` when another worker has the build.
+    Raises a `StepFailed` for what the project's owner can mend, `StaleAttempt` when another worker has the build,
+    `DiskFull` when the workspace has no room.
     However it ends, no process of it is left, and what was said is in the log.
     """
     source = build.workspace / "source"
     async with AsyncExitStack() as stack:
         work = Work(build, time.monotonic(), stack, build.claim.deployment.source, source, source)
         stack.push_async_callback(build.log.close)
-        for step, run_step in STEPS:
-            async with build.log.step(step):
-                await run_step(work)
+        try:
+            for step, run_step in STEPS:
+                async with build.log.step(step):
+                    await run_step(work)
+        except OSError as error:
+            if error.errno in (errno.ENOSPC, errno.EDQUOT):
+                free = format_size(shutil.disk_usage(build.workspace).free)
+                raise DiskFull(free=free, path=build.workspace.parent, needed="more") from error
+            raise
+        await build.log.reach(Step.PUBLISH)
     assert work.manifest is not None
     return work.manifest

@@ -120,7 +120,7 @@ def _pick_build(
             if scripts.get(script):
                 return manager.run_script(script), f"build command: package.json has the script {script}"
     if definition.build_command:
-        return definition.build_command, f"build command: {definition.name}'s own"
+        return definition.build_command, f"build command: the default of {definition.name}"
     if definition.is_fallback and manager and not _has_pages(listing):
         raise MissingScript(script="build")
     return None, "build command: none, the files are served as they are"
@@ -147,7 +147,7 @@ def _pick_install(
     if not is_needed:
         return None, "install command: none, as nothing is built"
     if detection.definition.install_command:
-        return detection.definition.install_command, f"install command: {detection.definition.name}'s own"
+        return detection.definition.install_command, f"install command: the default of {detection.definition.name}"
     if manager:
         return manager.install_command, f"package manager {manager.name}: {manager.reason}"
     return None, "install command: none, there is no package.json"
@@ -169,7 +169,7 @@ def _pick_output(
         for folder in definition.output_prefer:
             if any(path.startswith(f"{folder}/") for path in listing.paths):
                 return folder, (), f"output directory: {folder}/ exists"
-    return definition.output_directory, definition.output_prefer, f"output directory: {definition.name}'s own"
+    return definition.output_directory, definition.output_prefer, f"output directory: the default of {definition.name}"
 
 
 def _pick_node(settings: ProjectSettings, package: Mapping[str, Any]) -> tuple[str | None, str]:

@@ -1,6 +1,6 @@
 """Framework definitions: the text of a TOML file -> `Framework`, or every mistake in it, by name and place.
 
-The keys are the tables at the end of this file; docs/frameworks.md explains each with an example.
+The keys are the tables at the end of this file; docs/howto/add-a-framework.md has an example.
 """
 
 from __future__ import annotations
