@@ -1,6 +1,8 @@
 # Wraps the commands a developer needs; each sets up what it lacks.
 PYTHON = .venv/bin/python
 SETUP = VCLONE_SETUP=dev ./vclone --version >/dev/null
+# Programs that come with development packages (rclone, moto_server) are found there.
+export PATH := $(CURDIR)/.venv/bin:$(PATH)
 CHECKED = src plugins tests benchmarks dashboard frameworks
 
 .DEFAULT_GOAL := help
