@@ -202,7 +202,7 @@ def _ping_podman(path: Path) -> str | None:
 
     try:
         with PodmanClient(base_url=f"unix://{path}", timeout=LIMIT_S / 2) as client:
-            return str(client.version()["Version"]) if client.ping() else None
+            return str(client.version()["Version"]) if client.ping() else None  # type: ignore[no-untyped-call]
     except (PodmanError, OSError):
         return None
 
