@@ -9,11 +9,13 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
+from aiobotocore.session import AioSession
+from tests.contracts import s3_servers
 from tests.contracts.faults import FaultProxy
 from tests.contracts.places import Place, read
 
 from vclone_core import ObjectStore, Span
-from vclone_core.errors import StoreUnavailable
+from vclone_core.errors import Invalid, StoreUnavailable
 
 pytestmark = pytest.mark.remote
 
@@ -208,6 +210,32 @@ async def test_a_put_cut_in_the_middle_of_its_body_stores_nothing(
         await proxied.put(f"{prefix}a", body(), size=17 * MIB)
     assert await store.head(f"{prefix}a") is None
     assert await list_keys(store, prefix) == []
+
+
+async def test_no_failed_upload_is_left_behind(place: Place, store: ObjectStore, prefix: str) -> None:
+    """Parts of an upload that was neither completed nor aborted are kept, and paid for, without being seen."""
+    assert place.server is not None
+    size = 17 * MIB
+
+    async def broken() -> AsyncIterator[bytes]:
+        yield LARGE[: 12 * MIB]
+        raise ConnectionResetError
+
+    with pytest.raises(ConnectionResetError):
+        await store.put(f"{prefix}a", broken(), size=size)
+    with pytest.raises(Invalid):
+        await store.put(f"{prefix}b", LARGE[:size], size=size, sha256="0" * 64)
+    async with AioSession().create_client(
+        "s3",
+        endpoint_url=place.server.endpoint,
+        region_name="us-east-1",
+        aws_access_key_id=s3_servers.ACCESS_KEY,
+        aws_secret_access_key=s3_servers.SECRET_KEY,
+    ) as client:
+        # MinIO lists uploads only by their whole key.
+        for key in (f"{prefix}a", f"{prefix}b"):
+            listing = await client.list_multipart_uploads(Bucket="vclone-test", Prefix=key)
+            assert listing.get("Uploads", []) == []
 
 
 async def test_a_wrong_secret_is_named(place: Place, prefix: str) -> None:
