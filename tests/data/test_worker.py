@@ -12,6 +12,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import pytest
+from pydantic import SecretStr
 
 from vclone_core.actions import deployments
 from vclone_core.actions.platform import Platform, open_platform
@@ -106,8 +107,7 @@ def socket_of(valkey: Service) -> Path:
 @pytest.fixture
 async def frail(settings: Settings, valkey: Service, world: World) -> AsyncIterator[World]:
     """A world whose Redis is `valkey`."""
-    values = settings.model_dump() | {"redis_url": valkey.url}
-    async with open_platform(Settings(**values)) as platform:
+    async with open_platform(settings.model_copy(update={"redis_url": SecretStr(valkey.url)})) as platform:
         yield replace(world, platform=platform)
 
 
@@ -221,7 +221,10 @@ async def project_of(world: World, deployment: Deployment) -> Project:
 async def test_a_lost_lease_ends_the_build_and_the_next_attempt_starts_over(world: World) -> None:
     builds = Builds(seconds=3)
     async with working(world.platform, builds):
-        wanted = await until(world, await world.deploy(await world.project()), State.BUILDING)
+        wanted = await world.deploy(await world.project())
+        async with eventually() as pause:
+            while not await buildlogs.read(world.platform.db, wanted.id):
+                await pause()
         async with world.platform.db._pool.acquire() as connection:
             # As if this worker had slept through its lease, and another one's reaper had looked.
             await connection.execute(

@@ -128,8 +128,8 @@ class BuildLog:
         await self._write()
 
     async def _write(self) -> None:
-        # One writer at a time keeps the order; a failed batch stays first in the next.
+        # One writer at a time keeps the order. The sink has the lines from the call on, also when it is cancelled.
         async with self._writing:
             while batch := self._waiting[:BATCH_LINES]:
-                await self._sink.append(batch)
                 del self._waiting[: len(batch)]
+                await self._sink.append(batch)

@@ -39,8 +39,9 @@ class LogSink:
 
     async def append(self, lines: Sequence[NewLine]) -> None:
         """Store lines behind the earlier ones. While the database is away they are kept for the next call."""
+        # Taken over before the first wait: a caller that is cancelled in here must not send them again.
+        self._pending += lines[: max(0, PENDING_LINES - len(self._pending))]
         async with self._lock:
-            self._pending += lines[: max(0, PENDING_LINES - len(self._pending))]
             try:
                 await self._store()
             except Unavailable as error:
