@@ -10,12 +10,14 @@ class Wire:
     """A TCP relay to the server of `url`. `url` of the wire itself is where a client connects.
 
     `mode` is `pass`; `cut`, where every connection is closed at once; or `mute`, where what the client says still
-    reaches the server, and the server's next answer closes the connection instead of coming back.
+    reaches the server, and the server's next answer closes the connection instead of coming back. With
+    `swallow_commit` it goes mute when a client says COMMIT.
     """
 
     def __init__(self, url: str) -> None:
         self._target = urlsplit(url)
         self._mode = "pass"
+        self.swallow_commit = False
         self._writers: set[asyncio.StreamWriter] = set()
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -76,5 +78,7 @@ class Wire:
         while data := await reader.read(65536):
             if is_answer and self._mode == "mute":
                 return
+            if not is_answer and self.swallow_commit and b"COMMIT;" in data:
+                self.swallow_commit, self._mode = False, "mute"
             writer.write(data)
             await writer.drain()

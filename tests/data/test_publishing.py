@@ -273,6 +273,11 @@ async def test_publishing_again_after_a_lost_answer_finds_what_was_committed(
         await deployments.publish(wired, claim, manifest_of(claim))
     assert await live(world, project) is None
     wire.set("pass")
+    wire.swallow_commit = True
+    with pytest.raises(Unavailable):
+        await deployments.publish(wired, claim, manifest_of(claim))
+    wire.set("pass")
+    assert await live(world, project) == claim.deployment.id
     first = await deployments.publish(wired, claim, manifest_of(claim))
     again = await deployments.publish(wired, claim, manifest_of(claim))
     assert again.deployment == first.deployment

@@ -6,9 +6,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from vclone_core.actions.platform import Platform
+from vclone_core.errors import Unavailable
+from vclone_core.log import get_log
 from vclone_core.models import Alias, Deployment, Project
 from vclone_core.stores import events, records
 from vclone_core.stores.redis import deployment_channel
+
+log = get_log(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,7 +26,11 @@ class Moved:
 async def announce_change(platform: Platform, deployment: Deployment, project: Project | None = None) -> None:
     """Tell that a deployment came into a new state."""
     await platform.redis.publish(deployment_channel(deployment.id), deployment.state.value)
-    project = project or await records.fetch_project_by_id(platform.db, deployment.project_id)
+    if project is None:
+        try:
+            project = await records.fetch_project_by_id(platform.db, deployment.project_id)
+        except Unavailable as error:
+            log.warning("change.untold", deployment=deployment.id, why=error.sentence)
     if project is not None:
         platform.announce("deployment_changed", project=project, deployment=deployment)
 

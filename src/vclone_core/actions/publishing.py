@@ -64,39 +64,20 @@ async def publish(platform: Platform, claim: Claim, manifest: Manifest) -> Publi
     stored, sha256 = await _store_manifest(platform, manifest)
     async with platform.db.transaction() as tx:
         await tx.fetch_one("lock_aliases", _MOVES_LOCK)
-        row = await tx.fetch_one("lock_deployment", claim.deployment.id)
-        if row is None or (row["attempt"], row["worker_id"]) != (claim.attempt, claim.worker_id):
-            raise StaleAttempt()
-        deployment = records.deployment_from(row)
-        if deployment.state is State.READY:
-            aliases = await records.list_aliases(tx, deployment.project_id, [deployment.id])
-            return Published(deployment, tuple(aliases))
-        if deployment.state is not State.BUILDING:
-            raise StaleAttempt()
-        if row["cancel_requested_at"] is not None:
-            raise Cancelled()
-        project = await _fetch_project(tx, deployment.project_id)
-        points = await _decide_points(platform, tx, project, deployment)
-        lines = [buildlogs.platform_line(Step.PUBLISH, f"Live at {platform.settings.site_url(p.host)}") for p in points]
-        await buildlogs.append(tx, claim.fence, lines, cap_bytes=0)
-        ready = await tx.fetch_one(
-            "publish_deployment",
-            *claim.fence,
-            decide_state(deployment.state, Event.PUBLISH).value,
-            stored.framework,
-            len(stored.files),
-            sum(entry.size for entry in stored.files.values()),
-            sha256,
-            Step.PUBLISH.value,
-            round(time.monotonic() - started, 3),
-        )
-        if ready is None:
-            raise StaleAttempt()
-        moves = await _move(tx, deployment, points, reason="publish", actor_id=row["created_by"])
+        row = await _lock_held(tx, claim)
+        project = await _fetch_project(tx, row["project_id"])
+        if row["state"] == State.READY:
+            # Committed by an earlier call that heard no answer; nobody was told of it.
+            deployment = records.deployment_from(row)
+            aliases = await records.list_aliases(tx, project.id, [deployment.id])
+            moves = [Moved(alias, None) for alias in sorted(aliases, key=lambda alias: alias.version)]
+        else:
+            points = await _decide_points(platform, tx, project, records.deployment_from(row))
+            deployment = await _make_ready(platform, tx, claim, points, stored, sha256, started)
+            moves = await _move(tx, deployment, points, reason="publish", actor_id=row["created_by"])
     await announce_moves(platform, project, moves)
-    published = Published(records.deployment_from(ready), tuple(move.alias for move in moves))
-    await announce_change(platform, published.deployment, project)
-    return published
+    await announce_change(platform, deployment, project)
+    return Published(deployment, tuple(move.alias for move in moves))
 
 
 async def promote(platform: Platform, actor: Actor, deployment_id: str) -> tuple[EdgeReceipt, ...]:
@@ -161,6 +142,47 @@ async def wait_receipts(platform: Platform, version: int) -> tuple[EdgeReceipt, 
 async def _tell(platform: Platform, project: Project, moves: Sequence[Moved]) -> tuple[EdgeReceipt, ...]:
     await announce_moves(platform, project, moves)
     return await wait_receipts(platform, max((move.alias.version for move in moves), default=0))
+
+
+async def _lock_held(tx: Transaction, claim: Claim) -> Record:
+    """Return the row of a claim's deployment, locked: `building`, or `ready` through this very claim."""
+    row = await tx.fetch_one("lock_deployment", claim.deployment.id)
+    if row is None or (row["attempt"], row["worker_id"]) != (claim.attempt, claim.worker_id):
+        raise StaleAttempt()
+    if row["state"] not in (State.BUILDING, State.READY):
+        raise StaleAttempt()
+    if row["state"] == State.BUILDING and row["cancel_requested_at"] is not None:
+        raise Cancelled()
+    return row
+
+
+async def _make_ready(
+    platform: Platform,
+    tx: Transaction,
+    claim: Claim,
+    points: Sequence[Point],
+    manifest: Manifest,
+    sha256: str,
+    started_s: float,
+) -> Deployment:
+    lines = [
+        buildlogs.platform_line(Step.PUBLISH, f"Live at {platform.settings.site_url(point.host)}") for point in points
+    ]
+    await buildlogs.append(tx, claim.fence, lines, cap_bytes=0)
+    row = await tx.fetch_one(
+        "publish_deployment",
+        *claim.fence,
+        decide_state(State.BUILDING, Event.PUBLISH).value,
+        manifest.framework,
+        len(manifest.files),
+        sum(entry.size for entry in manifest.files.values()),
+        sha256,
+        Step.PUBLISH.value,
+        round(time.monotonic() - started_s, 3),
+    )
+    if row is None:
+        raise StaleAttempt()
+    return records.deployment_from(row)
 
 
 async def _store_manifest(platform: Platform, manifest: Manifest) -> tuple[Manifest, str]:

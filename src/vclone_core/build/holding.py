@@ -28,7 +28,7 @@ from vclone_core.errors import (
     render_log_line,
 )
 from vclone_core.log import get_log
-from vclone_core.models import BuildLimits, Claim, Deployment, Manifest
+from vclone_core.models import BuildLimits, Claim, Deployment, Manifest, Step
 from vclone_core.rules.lifecycle import Event
 from vclone_core.stores import buildlogs, queue
 from vclone_core.stores.queue import Hold
@@ -69,7 +69,7 @@ async def hold(
     lease = asyncio.create_task(_keep_lease(platform, claim), name=f"lease {workspace.name}")
     try:
         built = await _run(platform, claim, workspace, sink, run_build, lease, give_back)
-        ending = await _publish(platform, claim, built) if isinstance(built, Manifest) else built
+        ending = await _publish(platform, claim, sink, built) if isinstance(built, Manifest) else built
         if ending is not None:
             await _write_down(platform, claim, sink, ending)
     finally:
@@ -137,9 +137,10 @@ async def _end(work: asyncio.Task[Manifest], name: str) -> None:
         log.warning("build.ended_badly", build=name, exc_info=error)
 
 
-async def _publish(platform: Platform, claim: Claim, manifest: Manifest) -> Ending | None:
+async def _publish(platform: Platform, claim: Claim, sink: LogSink, manifest: Manifest) -> Ending | None:
     """Publish; None when that is done, else what stood in its way."""
     try:
+        await sink.record_step(step=Step.PUBLISH.value)
         published = await _until_written(lambda: publish(platform, claim, manifest))
     except StaleAttempt:
         return Lost()
