@@ -16,7 +16,7 @@ import time
 from collections.abc import Awaitable, Callable
 from typing import Any, Final
 
-from vclone_core.errors import Invalid, VcloneError
+from vclone_core.errors import Internal, Invalid, VcloneError
 from vclone_core.log import get_log
 from vclone_core.plugins import load_plugins
 from vclone_core.rules.answers import SERVER, Answer, answer_error
@@ -132,7 +132,7 @@ class _Exchange:
             if self.status:
                 raise
             log.exception("request.failed", request_id=self.request_id, host=self.host)
-            await self.answer_failure(VcloneError())
+            await self.answer_failure(Internal(id=self.request_id))
 
     async def drain(self, request: Request) -> None:
         """Take in a request's body, which no answer of ours needs, so that it blocks nobody; too much of it closes."""
@@ -182,7 +182,9 @@ class _Exchange:
                 key=key,
                 can_send_path=can_send_path,
             )
-        except VcloneError:
+        except (ClientGone, StreamAborted):
+            raise
+        except BaseException:
             self.status = 0  # Nothing was sent yet: an error page still can be.
             raise
 

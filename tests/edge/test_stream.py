@@ -206,6 +206,20 @@ async def test_silent_store_is_504_and_stalled_client_is_cut(
     assert store.is_open == 0
 
 
+async def test_error_that_nobody_foresaw_is_500_with_its_id(
+    platform: Platform, client: Client, store: CountingStore, capfd: pytest.CaptureFixture[str]
+) -> None:
+    await platform.publish(HOST, {"/a.html": b"a", "/big.bin": b"x" * (2 * MIB)})
+    await client.get(f"http://{HOST}/a.html", method="HEAD")
+    store.gives = None  # type: ignore[assignment]
+    for name in ("a.html", "big.bin"):
+        reply = await client.get(f"http://{HOST}/{name}")
+        assert reply.status == 500
+        assert (reply["x-vclone-id"] or "?").encode() in reply.body
+        assert b"NoneType" not in reply.body
+        assert (reply["x-vclone-id"] or "?") in "".join(capfd.readouterr())
+
+
 async def test_one_fill_however_many_wait(
     platform: Platform, client: Client, store: CountingStore, edge: EdgeParts
 ) -> None:
