@@ -133,6 +133,7 @@ class ControlStream:
             is_complete = False  # The database was put back to an earlier day.
         if not is_complete:
             self._read_version = version
+        self.resolver.forget_failures()
         self.is_connected = True
         log.info("events.connected", version=version, complete=is_complete)
         await self._queue.put(_Hello(version, is_complete))
@@ -155,7 +156,6 @@ class ControlStream:
         while True:
             item = await self._queue.get()
             if isinstance(item, _Hello):
-                self.resolver.forget_failures()
                 if self.version is None or not item.is_complete:
                     self.version = item.version
                 if not item.is_complete:
