@@ -29,6 +29,7 @@ import sys
 import tempfile
 import threading
 import time
+import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -105,11 +106,12 @@ async def store_site(store_url: str, files: Path) -> dict[str, Any]:
     for path in sorted(files.iterdir()):
         body = path.read_bytes()
         sha256 = hashlib.sha256(body).hexdigest()
-        await store.put(blob_key("prj_bench", sha256), body)
+        await store.put(blob_key("prj_bench", sha256), body, size=len(body))
         entries[f"/{path.name}"] = FileEntry(sha256=sha256, size=len(body), type="text/css; charset=utf-8")
     key = manifest_key("prj_bench", "dep_bench")
     manifest = Manifest(deployment_id="dep_bench", project_id="prj_bench", framework=None, files=entries, routes=())
-    await store.put(key, encode_manifest(manifest))
+    document = encode_manifest(manifest)
+    await store.put(key, document, size=len(document), overwrite=True)
     await store.close()
     return encode_site(
         Site(
@@ -182,7 +184,8 @@ def running(
                     if time.monotonic() > deadline or process.poll() is not None:
                         raise
                     time.sleep(0.05)
-        time.sleep(1)
+        # A port that is open may still have nobody behind it.
+        urllib.request.urlopen(f"http://{HOST}:{ports[0]}/asset-000.css", timeout=15).close()
         yield Server(process.pid, *ports)
     finally:
         process.send_signal(signal.SIGTERM)
@@ -211,7 +214,7 @@ def edge(work: Path, target: str, store_url: str) -> Iterator[Server]:
         "VCLONE_STORE": store_url,
         "VCLONE_DATA_DIR": str(work / "data"),
         "VCLONE_LOG_LEVEL": "warning",
-        "PYTHONPATH": str(Path(__file__).parent),
+        "PYTHONPATH": os.pathsep.join(filter(None, [str(Path(__file__).parent), os.environ.get("PYTHONPATH")])),
     }
     code = (
         "import os, sys; from vclone_core.settings import load_settings; from vclone_edge.serve import main;"
