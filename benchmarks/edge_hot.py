@@ -6,9 +6,8 @@
 resolved from a small stand-in for the API. Beside it, where they are installed: nginx and Caddy, which serve the same
 files from a folder, and the edge's engine with an app that answers a constant (`engine`), which is the floor.
 
-CPU time is user + system of the server's process tree, from /proc, divided by the answers that came back 2xx.
-Load comes from
-wrk (HTTP/1.1) and h2load (HTTP/2), on the same machine: rates are comparable with each other only.
+CPU time is user + system of the server's process tree, from /proc, divided by the answers that came back 2xx. Load
+comes from wrk (HTTP/1.1) and h2load (HTTP/2), on the same machine: rates are comparable with each other only.
 """
 
 from __future__ import annotations
@@ -401,7 +400,7 @@ def main() -> None:
     for other in ("nginx", "caddy"):
         if other in middle and "edge" in middle:
             ratios = (middle["edge"][p].cpu_us / middle[other][p].cpu_us for p in PROTOCOLS)
-            rows.append([f"edge / {other}", *(f"{ratio:.2f} x" for ratio in ratios)])
+            rows.append([f"edge / {other}", *(f"{ratio:.2f}" for ratio in ratios)])
     print_table(
         f"{FILES} hot files of {FILE_BYTES} bytes: CPU a request, and requests a second "
         f"(median of {options.rounds} rounds of {options.seconds} s)",
