@@ -3,7 +3,7 @@ PYTHON = .venv/bin/python
 SETUP = VCLONE_SETUP=dev ./vclone --version >/dev/null
 # Programs that come with development packages (rclone, moto_server) are found there.
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
-CHECKED = src plugins tests benchmarks dashboard frameworks
+CHECKED = src plugins tests benchmarks dashboard frameworks scripts
 
 .DEFAULT_GOAL := help
 .PHONY: help setup up test lint format bench docs
@@ -33,5 +33,6 @@ format: setup  ## Rewrite the code in its layout
 bench: setup  ## Time whole deploys and switches; prints the machine
 	@$(PYTHON) benchmarks/whole_platform.py
 
-docs: setup  ## Check that the documentation says what the code does
+docs: setup  ## Write the documentation's lists from the code, and check the rest of it
+	@$(PYTHON) scripts/docs.py
 	@$(PYTHON) -m pytest -q tests/docs

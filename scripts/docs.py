@@ -68,6 +68,8 @@ def write_command(name: str, parent: click.Context) -> Iterable[str]:
     yield f"### `{context.command_path} {usage}`\n\n{escape(inspect.cleandoc(command.help or ''))}\n"
     rows = []
     for parameter in command.params:
+        if isinstance(parameter, click.Argument):
+            continue  # the usage line has it
         record = parameter.get_help_record(context)
         if record is not None and "--help" not in record[0]:
             rows.append((f"`{record[0].replace('|', chr(92) + '|')}`", escape(record[1])))

@@ -32,6 +32,8 @@ SOURCES = sorted(
 )
 MODULES = [path for path in SOURCES if "tests" not in path.parts and path.read_text(encoding="utf-8").strip()]
 
+EXAMPLES = [path for path in MODULES if ">>> " in path.read_text(encoding="utf-8")]
+
 
 def name(path: Path) -> str:
     return str(path.relative_to(ROOT))
@@ -40,6 +42,13 @@ def name(path: Path) -> str:
 def folder_of(package: str) -> Path:
     mapped = PACKED["package-dir"]
     return ROOT / mapped[package] if package in mapped else ROOT / mapped[""] / package.replace(".", "/")
+
+
+def module_of(path: Path) -> str:
+    for package in PACKED["packages"]:
+        if folder_of(package) == path.parent:
+            return f"{package}.{path.stem}"
+    return ".".join(path.with_suffix("").parts[path.parts.index("src") + 1 :])
 
 
 def test_imports_point_one_way(tmp_path: Path) -> None:
@@ -92,8 +101,7 @@ def test_a_module_says_what_it_is_and_is_no_drawer(path: Path) -> None:
     assert path.stem not in DRAWERS
 
 
-@pytest.mark.parametrize("path", [path for path in MODULES if ">>> " in path.read_text(encoding="utf-8")], ids=name)
+@pytest.mark.parametrize("path", EXAMPLES, ids=name)
 def test_examples_in_docstrings_are_true(path: Path) -> None:
-    module = ".".join(path.relative_to(ROOT / "src").with_suffix("").parts)
-    results = doctest.testmod(importlib.import_module(module))
+    results = doctest.testmod(importlib.import_module(module_of(path)))
     assert results.attempted and not results.failed

@@ -68,9 +68,10 @@ def test_what_a_page_names_exists(page: Path) -> None:
     """Settings, commands, files and make targets in a page's text are real ones."""
     text = page.read_text(encoding="utf-8")
     settings = {f"VCLONE_{name.upper()}" for name in Settings.model_fields}
-    named = set(re.findall(r"VCLONE_[A-Z_]+[A-Z]", text)) - {"VCLONE_TOKEN"}
+    named = set(re.findall(r"VCLONE_[A-Z0-9_]*[A-Z0-9]", text)) - {"VCLONE_TOKEN"}
     assert {name.removesuffix("_FILE") for name in named} <= settings
-    commands = set(re.findall(r"(?:`|^|\./|\()vclone ([a-z]+)\b", text, re.MULTILINE))
+    code = [*re.findall(r"```sh\n(.*?)```", text, re.DOTALL), *re.findall(r"`([^`\n]+)`", text)]
+    commands = {name for part in code for name in re.findall(r"(?:^|\./|\()vclone ([a-z]+)\b", part, re.MULTILINE)}
     assert commands <= set(COMMANDS)
     for path in re.findall(r"`((?:rules|stores|actions|build|vclone_edge|vclone_api)/[\w/]+\.py)`", text):
         assert any((base / path).is_file() for base in (ROOT / "src/vclone_core", ROOT / "src")), path
