@@ -20,11 +20,11 @@ from typing import Any
 import aiohttp
 import pytest
 from pydantic import SecretStr
-from vclone_core.rules.eventstream import Event, EventParser
 
 from vclone_core.models import Failure
 from vclone_core.rules.blobframes import CONTENT_TYPE, encode_frame, encode_header
-from vclone_core.rules.lifecycle import Event
+from vclone_core.rules.eventstream import Event, EventParser
+from vclone_core.rules.lifecycle import Event as Happening
 from vclone_core.settings import Settings
 from vclone_core.stores import buildlogs, queue
 from vclone_core.stores.buildlogs import NewLine
@@ -230,7 +230,7 @@ async def test_a_log_is_followed_to_its_end_and_resumed(api: Api, served: Served
         line = await stream.next()
         assert line is not None and line.id == "3" and "three" in line.data
         failure = Failure("build_failed", "It broke.", "", "build")
-        await queue.finish(api.platform.db, claim, Event.FAIL, failure=failure)
+        await queue.finish(api.platform.db, claim, Happening.FAIL, failure=failure)
         rest = await stream.rest()
         assert [event.name for event in rest] == ["state"] and '"state":"failed"' in rest[0].data
     async with served.events(path, **token, **{"Last-Event-ID": "2"}) as stream:
