@@ -17,6 +17,7 @@ from vclone_core.embedded.rundirs import make_run_dir, remove_run_dir
 from vclone_core.embedded.valkey import start_valkey
 from vclone_core.stores.postgres import migrate
 
+
 @pytest.fixture(scope="session")
 def postgres_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """A server of the session's own, or the one named by VCLONE_TEST_DATABASE_URL."""

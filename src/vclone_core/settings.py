@@ -5,16 +5,21 @@ Start-up settings only: what a project says about itself is a row in `projects`.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
-from pydantic import Field, Json, SecretStr, ValidationError
+from pydantic import BeforeValidator, Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from vclone_core.errors import BadSettings
 
 PREFIX = "VCLONE_"
+
+
+def _read_json(value: Any) -> Any:
+    return json.loads(value) if isinstance(value, str) else value
 
 
 class Settings(BaseSettings):
@@ -62,8 +67,8 @@ class Settings(BaseSettings):
     api_url: str = Field("http://127.0.0.1:9000", description="Where edges, functions and the CLI reach the API.")
 
     runner: str = Field("process", description="Build runner plugin.")
-    runner_options: Json[dict[str, str]] = Field(
-        "{}", validate_default=True, description='Options of the runner, JSON: `{"env.NPM_CONFIG_REGISTRY": "…"}`.'
+    runner_options: Annotated[dict[str, str], BeforeValidator(_read_json)] = Field(
+        default_factory=dict, description='Options of the runner, JSON: `{"env.NPM_CONFIG_REGISTRY": "…"}`.'
     )
     worker_slots: int = Field(2, ge=1, le=64, description="Builds at once per worker.")
     project_slots: int = Field(1, ge=1, le=64, description="Builds at once per project.")
