@@ -11,10 +11,11 @@ import pytest
 
 from vclone_core import Span, StoreConfig
 from vclone_core.errors import BadSettings, Invalid, NotFound, StoreUnavailable, VcloneError
-from vclone_store_s3 import BucketStore, make_store
+from vclone_store_s3 import make_store
 from vclone_store_s3.reading import BucketReader
 from vclone_store_s3.retrying import Retries
 from vclone_store_s3.signing import Presigner
+from vclone_store_s3.store import BucketStore
 
 BODY = b"0123456789"
 
