@@ -90,8 +90,9 @@ def test_kill_9_leaves_no_process_and_the_data_intact(up: RunningUp) -> None:
     up.process.wait()
     wait_until(lambda: not any(is_alive(pid) for pid in tree), 15)
     assert up.status()["state"] == "stopped"
-    old_run_dir = run_dir_of(up)
+    old_run_dir, old_pid = run_dir_of(up), up.process.pid
     up.start()
+    assert up.status()["pid"] != old_pid
     assert up.get("welcome.localhost")[0] == 200
     assert not old_run_dir.exists()
 

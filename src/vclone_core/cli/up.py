@@ -18,7 +18,7 @@ import click
 from vclone_core.cli.context import default_data_dir
 from vclone_core.embedded.datadir import open_data_dir
 from vclone_core.embedded.ports import check_port
-from vclone_core.embedded.runfile import clear_remains
+from vclone_core.embedded.runfile import REMAINS_S, clear_remains
 from vclone_core.errors import BadSettings
 
 
@@ -46,9 +46,9 @@ def up(
             problems=f"Port {settings.edge_port} is chosen for the sites and for the API.",
             hint="Choose two different ports with --port and --api-port.",
         )
-    clear_remains(path)
-    check_port(settings.edge_host, settings.edge_port, "--port")
-    check_port(settings.api_host, settings.api_port, "--api-port")
+    patience_s = REMAINS_S if clear_remains(path) else 0.0
+    check_port(settings.edge_host, settings.edge_port, "--port", patience_s=patience_s)
+    check_port(settings.api_host, settings.api_port, "--api-port", patience_s=patience_s)
     with open_data_dir(path, version=version("vclone")) as folder:
         from vclone_core.cli.bringup import run_platform
         from vclone_core.log import configure_log

@@ -97,6 +97,8 @@ def open_data_dir(path: Path, *, version: str, needed_bytes: int = NEEDED_BYTES)
             raise NewerData(path=path, seen=seen.get("version", "unknown"), known=version)
         for name in _FOLDERS:
             (path / name).mkdir(mode=0o700, exist_ok=True)
+        # What a killed run left there must not be taken for this one.
+        folder.run_file.unlink(missing_ok=True)
         folder.write_notes(layout=LAYOUT, version=version)
         yield folder
     finally:

@@ -4,12 +4,29 @@ from __future__ import annotations
 
 import errno
 import socket
+import time
 
 from vclone_core.errors import BadSettings, Forbidden, PortTaken
 
 
-def check_port(host: str, port: int, option: str) -> None:
-    """Raise when this program can't listen there; `option` is what chooses another port."""
+def check_port(host: str, port: int, option: str, *, patience_s: float = 0.0) -> None:
+    """Raise when this program can't listen there; `option` is what chooses another port.
+
+    A port that is taken may come free within `patience_s`.
+    """
+    deadline = time.monotonic() + patience_s
+    while True:
+        try:
+            _try_port(host, port, option)
+        except PortTaken:
+            if time.monotonic() >= deadline:
+                raise
+            time.sleep(0.05)
+        else:
+            return
+
+
+def _try_port(host: str, port: int, option: str) -> None:
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     with socket.socket(family, socket.SOCK_STREAM) as listener:
         # Connections of the last run that wait out their time don't count, as they won't for the server.

@@ -11,7 +11,7 @@ from vclone_core.embedded.datadir import is_held, read_json, write_private
 from vclone_core.embedded.rundirs import remove_run_dir
 from vclone_core.errors import AlreadyRunning
 
-REMAINS_S: Final = 15.0
+REMAINS_S: Final = 12.0  # a little more than orphans are given: see cli/processes.py
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,10 +52,11 @@ def read_status(data_dir: Path) -> dict[str, Any]:
     }
 
 
-def clear_remains(data_dir: Path) -> None:
-    """After a killed `up`: wait until its processes have ended, and remove its sockets' folder.
+def clear_remains(data_dir: Path) -> bool:
+    """After a killed `up`: wait until its processes have ended, and remove its sockets' folder; say if there was one.
 
-    They end by themselves at its death, but need a moment to give their ports back. Raises `AlreadyRunning`.
+    They end by themselves at its death, but they and their own children need a moment to give their ports back.
+    Raises `AlreadyRunning`.
     """
     kept = read_json(data_dir / "run.json") or {}
     if is_held(data_dir):
@@ -67,6 +68,7 @@ def clear_remains(data_dir: Path) -> None:
     run_dir = Path(kept.get("run_dir", ""))
     if run_dir.name.startswith("vclone-"):
         remove_run_dir(run_dir)
+    return bool(kept) and kept.get("state") != "stopped"
 
 
 def _born(service: dict[str, Any]) -> dict[str, Any]:
