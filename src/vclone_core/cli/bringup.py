@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import shutil
 import sys
 import time
 from dataclasses import dataclass, field
@@ -209,6 +210,7 @@ def leave_at_once(supervisor: Supervisor, run_dir: Path) -> None:
 def announce(up: Up, *, took_s: float) -> None:
     """Print where everything is and what to do next."""
     site = up.settings.site_url(f"{WELCOME_PROJECT}.{up.settings.base_domain}")
+    vclone = "vclone" if shutil.which("vclone") else "./vclone"
     lines = [f"  Dashboard   {up.api_address}"]
     if up.sign_in_url is not None:
         lines.append(f"  Sign in     {up.sign_in_url}  (opens once)")
@@ -216,9 +218,9 @@ def announce(up: Up, *, took_s: float) -> None:
         f"  Sites       {site if up.has_welcome else up.edge_address}",
         f"  Data        {up.folder.path}",
         "",
-        "  vclone deploy ./my-site    deploy a folder or a git URL",
-        "  vclone ls                  list what is deployed",
-        "  vclone doctor              check this machine",
+        f"  {vclone} deploy ./my-site    deploy a folder or a git URL",
+        f"  {vclone} ls                  list what is deployed",
+        f"  {vclone} doctor              check this machine",
         "",
         f"ready in {took_s:.1f} s; Ctrl-C stops it",
     ]
