@@ -5,11 +5,13 @@ SETUP = VCLONE_SETUP=dev ./vclone --version >/dev/null
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 CHECKED = src plugins tests benchmarks dashboard frameworks scripts
 
+OUTSIDE = platform or browser or minio or registry
+
 .DEFAULT_GOAL := help
-.PHONY: help setup up test lint format bench docs
+.PHONY: help setup up test test-all lint format bench docs
 
 help:  ## Show this list
-	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' Makefile | expand -t 10
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | expand -t 10
 
 setup:  ## Make the development environment in .venv
 	@$(SETUP)
@@ -17,8 +19,11 @@ setup:  ## Make the development environment in .venv
 up: setup  ## Run the whole platform on this machine
 	@./vclone up
 
-test: setup  ## Run the tests; PYTEST holds more options
-	@$(PYTHON) -m pytest -q $(PYTEST)
+test: setup  ## Run the tests that need this machine only; PYTEST holds more options
+	@$(PYTHON) -m pytest -q -m "not ($(OUTSIDE))" $(PYTEST)
+
+test-all: setup  ## Run those that start whole platforms, Chromium, MinIO, or install from npm
+	@$(PYTHON) -m pytest -q -rs --timeout 300 -m "$(OUTSIDE)" $(PYTEST)
 
 lint: setup  ## Check style, types and the direction of imports
 	@$(PYTHON) -m ruff check $(CHECKED)
