@@ -69,7 +69,7 @@ async def proxied_pair(place: Place) -> AsyncIterator[tuple[FaultProxy, ObjectSt
     host, _, port = place.server.endpoint.removeprefix("http://").partition(":")
     passing = FaultProxy((host, int(port)))
     await passing.listen()
-    opened = place.new_store(endpoint=passing.endpoint, connect_timeout_s=0.5, read_timeout_s=1.5)
+    opened = place.new_store(endpoint=passing.endpoint, connect_timeout_s=0.5, read_timeout_s=3)
     await opened.start()
     yield passing, opened
     await opened.close()

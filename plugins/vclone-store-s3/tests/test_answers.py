@@ -14,7 +14,7 @@ from vclone_core.errors import BadSettings, Invalid, NotFound, StoreUnavailable,
 from vclone_store_s3 import make_store
 from vclone_store_s3.reading import BucketReader
 from vclone_store_s3.retrying import Retries
-from vclone_store_s3.signing import Presigner
+from vclone_store_s3.signing import REMEMBERED, REUSED_S, Presigner
 from vclone_store_s3.store import BucketStore
 
 BODY = b"0123456789"
@@ -146,7 +146,7 @@ async def test_refused(span: Span | None, given: bytes, error: type[VcloneError]
         assert len(server.requests) <= 6  # ours are 3; aiohttp repeats one that got no byte of an answer
 
 
-@pytest.mark.parametrize("first", [b"", failure("503 Oh", "SlowDown"), failure("403 Forbidden", "AccessDenied")])
+@pytest.mark.parametrize("first", [b"", failure("503 Oh", "SlowDown")])
 async def test_a_passing_failure_is_tried_again(first: bytes) -> None:
     async with canned(first, WHOLE) as server, reading(server) as reader:
         assert await read(reader, None) == BODY
@@ -160,12 +160,41 @@ async def test_retries_stop_when_everything_fails() -> None:
         assert 50 < len(server.requests) <= 50 + 32 + 5
 
 
+async def test_a_refused_key_is_not_tried_again() -> None:
+    async with canned(failure("403 Forbidden", "AccessDenied")) as server, reading(server) as reader:
+        with pytest.raises(StoreUnavailable):
+            await read(reader, None)
+        assert len(server.requests) == 1
+
+
 async def test_a_url_is_reused() -> None:
     async with canned(WHOLE) as server, reading(server) as reader:
         await read(reader, None)
         await read(reader, SPAN)
         first, second = (request.split(b" ")[1] for request in server.requests)
         assert first == second
+
+
+def test_a_url_is_reused_within_its_life_and_remembered_urls_are_bounded() -> None:
+    now = [0.0]
+    presigner = Presigner(make_store(StoreConfig("s3://bucket", "key", "secret")).config, clock=lambda: now[0])
+
+    def is_old_after(age_s: float) -> bool:
+        """Read twice, `age_s` apart; say whether the second read used the URL of the first."""
+        presigner.read_url("a")
+        now[0] += age_s
+        presigner.read_url("a")
+        return presigner.forget("a")
+
+    assert is_old_after(60) is True
+    assert is_old_after(REUSED_S - 1) is True
+    assert is_old_after(REUSED_S + 1) is False
+    assert is_old_after(0) is False  # just signed: another would be refused as well
+    presigner.read_url("a")
+    now[0] += 60
+    for number in range(REMEMBERED + 1):
+        presigner.read_url(f"other/{number}")
+    assert presigner.forget("a") is False
 
 
 @pytest.mark.parametrize(

@@ -36,9 +36,9 @@ class FolderStore:
         await self._run(lambda: files.prepare(self.root))
 
     async def close(self) -> None:
-        if self._threads is not None:
-            await asyncio.to_thread(self._threads.shutdown, cancel_futures=True)
-            self._threads = None
+        threads, self._threads = self._threads, None
+        if threads is not None:
+            await asyncio.to_thread(threads.shutdown)  # what is under way is finished, drafts are discarded
 
     async def put(
         self,
@@ -151,6 +151,8 @@ class FolderStore:
     def _later(self, work: Callable[[], object]) -> None:
         if self._threads is not None:
             self._threads.submit(work)
+        else:
+            work()
 
     async def _settle(self, folder: Path) -> None:
         """Return once the folder was synced by a sync that began after this call; one sync serves all who wait."""

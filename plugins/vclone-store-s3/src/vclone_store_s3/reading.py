@@ -114,15 +114,15 @@ class BucketReader:
             response = await self._session.request(method, url, headers=headers, allow_redirects=False)
             if response.status in (200, 206) or (response.status == 416 and span is not None):
                 return response
-            body = await response.content.read(4096)
+            async with response:
+                body = await response.content.read(4096)
         except TRANSPORT_ERRORS as error:
             raise unreachable(error, self._config.endpoint) from error
-        response.close()
         code = find_code(body)
         if response.status == 404 and code != "NoSuchBucket":
             return response
         failure = refused(response.status, code)
-        # A refused URL may only be too old for the server's clock: one with a new date is worth a try.
+        # A URL used before may only be too old for the server's clock: one with a new date is worth a try.
         if response.status in (400, 403) and method == "GET" and self._presigner.forget(key):
             failure.facts["is_passing"] = True
         raise failure

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from typing import Final
 
 from botocore.auth import S3SigV4QueryAuth
@@ -16,6 +17,7 @@ from vclone_store_s3.config import BucketConfig
 
 LIFE_S: Final = 3600
 REUSED_S: Final = 2700.0  # the rest of the life is for clocks that differ
+FRESH_S: Final = 5.0
 REMEMBERED: Final = 4096
 LONGEST_S: Final = 7 * 24 * 3600  # the signature's own limit
 
@@ -23,8 +25,9 @@ LONGEST_S: Final = 7 * 24 * 3600  # the signature's own limit
 class Presigner:
     """Signs URLs of one bucket's objects. Does no I/O; a key must have been checked."""
 
-    def __init__(self, config: BucketConfig) -> None:
+    def __init__(self, config: BucketConfig, clock: Callable[[], float] = time.time) -> None:
         self._config = config
+        self._clock = clock
         self._credentials = Credentials(config.access_key, config.secret_key)
         self._remembered: LRUCache[str, tuple[URL, float]] = LRUCache(REMEMBERED)
 
@@ -40,12 +43,13 @@ class Presigner:
     def read_url(self, key: str) -> URL:
         """Return a URL to GET an object with: a remembered one while its life is long enough."""
         found = self._remembered.get(key)
-        if found is None or found[1] < time.time():
+        if found is None or self._clock() - found[1] > REUSED_S:
             # Never parsed anew: requoting would break the signature.
             url = URL(self.sign("GET", key, expires_s=LIFE_S), encoded=True)
-            found = self._remembered[key] = (url, time.time() + REUSED_S)
+            found = self._remembered[key] = (url, self._clock())
         return found[0]
 
     def forget(self, key: str) -> bool:
-        """Drop a remembered URL that was refused; say whether there was one."""
-        return self._remembered.pop(key, None) is not None
+        """Drop a remembered URL that was refused; say whether it had been used before."""
+        found = self._remembered.pop(key, None)
+        return found is not None and self._clock() - found[1] > FRESH_S
