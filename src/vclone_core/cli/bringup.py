@@ -98,7 +98,10 @@ class Up:
             facts["plugins_dir"] = str(settings.plugins_dir.absolute())
         variables = {f"VCLONE_{name.upper()}": value for name, value in facts.items()}
         replaced = {f"{name}_FILE" for name in variables}
-        return {**{key: value for key, value in os.environ.items() if key not in replaced}, **variables}
+        kept = {key: value for key, value in os.environ.items() if key not in replaced}
+        # Ctrl-C shall not take half a minute: what a build hasn't done by then goes back to the queue, and starts again
+        # with the next `up`. Less than the worker's stop limit, or its builds would wait for their leases to run out.
+        return {"VCLONE_DRAIN_S": "3", **kept, **variables}
 
     async def prepare_database(self, settings: Settings) -> str:
         """Migrate and see to an owner; return the token of this machine's CLI."""

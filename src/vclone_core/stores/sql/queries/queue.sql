@@ -2,22 +2,40 @@
 -- $1 worker, $2 lease in seconds, $3 builds at once per project, $4 after how many seconds a preview is as urgent
 -- as production. Production first, then the team and the project that have waited longest for a start.
 -- Two claims of one project may pick the same place: the unique index lets one through, and the other tries again.
-with next as (
-    select d.id, d.project_id, place.slot
+with ranked as (
+    select d.id, d.project_id, d.created_at, d.sequence, urgent.urgency,
+        row_number() over (partition by d.project_id order by urgent.urgency desc, d.sequence) as turn
     from deployments d
-    join projects p on p.id = d.project_id and p.deleted_at is null
     cross join lateral (
-        select s as slot from generate_series(0, $3::int - 1) s
-        where not exists (
-            select from deployments b where b.project_id = d.project_id and b.state = 'building' and b.slot = s)
-        order by s
-        limit 1
-    ) place
+        select greatest(d.priority, (d.created_at < now() - make_interval(secs => $4))::int) as urgency
+    ) urgent
     where d.state = 'queued' and d.not_before <= now()
-    order by greatest(d.priority, (d.created_at < now() - make_interval(secs => $4))::int) desc,
-        (select max(o.last_started_at) from projects o where o.team_id = p.team_id) nulls first,
-        p.last_started_at nulls first,
-        d.created_at, d.sequence
+), waiting as materialized (
+    -- Each project's first ones, as many as it has places: no later one can be the next.
+    select r.*, p.team_id, p.last_started_at
+    from ranked r
+    join projects p on p.id = r.project_id and p.deleted_at is null
+    where r.turn <= $3
+), teams as materialized (
+    select team_id, max(last_started_at) as last_started_at
+    from projects
+    where team_id in (select team_id from waiting)
+    group by team_id
+), places as materialized (
+    select w.project_id, min(s.slot) as slot
+    from (select distinct project_id from waiting) w
+    cross join generate_series(0, $3::int - 1) as s (slot)
+    where not exists (
+        select from deployments b where b.project_id = w.project_id and b.state = 'building' and b.slot = s.slot)
+    group by w.project_id
+), next as (
+    select d.id, d.project_id, places.slot
+    from waiting w
+    join teams on teams.team_id = w.team_id
+    join places on places.project_id = w.project_id
+    join deployments d on d.id = w.id
+    where d.state = 'queued'
+    order by w.urgency desc, teams.last_started_at nulls first, w.last_started_at nulls first, w.created_at, w.sequence
     limit 1
     for no key update of d skip locked
 ), turn as (
