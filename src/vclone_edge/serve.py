@@ -25,7 +25,7 @@ from vclone_core.errors import BadSettings, PortTaken
 from vclone_core.log import configure_log, get_log
 from vclone_core.plugins import load_plugins
 from vclone_core.settings import Settings, load_settings
-from vclone_edge.front import Front, Limits, open_listener
+from vclone_edge.front import Front, Limits, open_listener, tune_listener
 from vclone_edge.gate import Gate
 from vclone_edge.roster import Roster
 from vclone_edge.supervise import Supervisor
@@ -178,10 +178,11 @@ def _inherited_listeners() -> list[socket.socket]:
     """Return the sockets a service manager opened for us (`sd_listen_fds(3)`): with them a restart drops nothing."""
     if os.environ.get("LISTEN_PID") != str(os.getpid()):
         return []
-    count = int(os.environ.get("LISTEN_FDS", "0"))
+    del os.environ["LISTEN_PID"]
+    count = int(os.environ.pop("LISTEN_FDS", "0"))
     listeners = [socket.socket(fileno=number) for number in range(3, 3 + count)]
     for listener in listeners:
-        listener.setblocking(False)
+        tune_listener(listener)
     return listeners
 
 

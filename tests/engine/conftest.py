@@ -58,7 +58,7 @@ class Edge:
     def log_text(self) -> str:
         return self.log.read_text()
 
-    def stop(self, timeout_s: float = 10) -> int:
+    def stop(self, timeout_s: float = 20) -> int:
         self.process.send_signal(signal.SIGTERM)
         return self.process.wait(timeout_s)
 
@@ -90,7 +90,7 @@ def is_alive(pid: int) -> bool:
         return False
 
 
-def wait_until(condition: Callable[[], bool], timeout_s: float = 5.0) -> float:
+def wait_until(condition: Callable[[], bool], timeout_s: float = 10.0) -> float:
     """Return how long it took until `condition` held; fail when it never does."""
     began = time.monotonic()
     while not condition():
@@ -128,7 +128,7 @@ def start_edge(tmp_path: Path) -> Iterator[StartEdge]:
         edge = Edge(process, port, tls_port, log)
         started.append(edge)
         if ready:
-            wait_until(lambda: "worker.ready" in edge.log_text() or process.poll() is not None, 15)
+            wait_until(lambda: "worker.ready" in edge.log_text() or process.poll() is not None, 60)
             assert process.poll() is None, edge.log_text()
         return edge
 

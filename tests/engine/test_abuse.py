@@ -10,15 +10,17 @@ import struct
 import time
 from collections.abc import Callable
 from contextlib import suppress
+from pathlib import Path
 
 import pytest
 from tests.engine import probes
 from tests.engine.conftest import Edge, StartEdge, wait_until
+from tests.engine.test_basics import write_pair
 
 MIB = 1024 * 1024
 
 
-def assert_serves(edge: Edge, within_s: float = 0.5, source: str = "127.0.0.2") -> None:
+def assert_serves(edge: Edge, within_s: float = 2, source: str = "127.0.0.2") -> None:
     """Somebody else is served, and soon."""
     began = time.monotonic()
     assert probes.get(edge.port, "/", source=source).status == 200
@@ -46,7 +48,7 @@ def test_zero_window_stream_costs_nothing_and_ends(start_edge: StartEdge, pings:
     client = probes.H2Client(probes.connect(edge.port), window=0)
     client.start(f"/stream/{300 * MIB}")
     began = time.monotonic()
-    while not client.is_closed and time.monotonic() - began < 8:
+    while not client.is_closed and time.monotonic() - began < 12:
         if pings:
             client.connection.ping(b"12345678")
             with suppress(OSError):
@@ -68,7 +70,7 @@ def test_reader_that_stops_costs_nothing_and_ends(start_edge: StartEdge) -> None
     assert edge.running() == 20
     assert edge.rss() - before < 32 * MIB
     assert_serves(edge)
-    wait_until(lambda: edge.running() == 0, 8)
+    wait_until(lambda: edge.running() == 0, 12)
     assert "stalled=20" in wait_for_log(edge, "connections.refused")
 
 
@@ -168,8 +170,10 @@ def test_an_error_in_mid_body_never_looks_complete(start_edge: StartEdge) -> Non
 # Openings
 
 
-def test_slow_heads_end_in_time(start_edge: StartEdge) -> None:
-    edge = start_edge(edge_header_s=1, edge_h2_prior_knowledge=True)
+def test_slow_heads_end_in_time(start_edge: StartEdge, tmp_path: Path) -> None:
+    write_pair(tmp_path / "certificates", "default", "site.localhost")
+    edge = start_edge(edge_header_s=1, edge_h2_prior_knowledge=True, edge_certificates=tmp_path / "certificates")
+    no_handshake = probes.connect(edge.tls_port)
     silent = probes.connect(edge.port)
     half = probes.connect(edge.port)
     half.sendall(b"GET / HTTP/1.1\r\nhost: a")
@@ -194,11 +198,11 @@ def test_slow_heads_end_in_time(start_edge: StartEdge) -> None:
         if not piece:
             break
         got += piece
-    assert time.monotonic() - began < 3.5
+    assert time.monotonic() - began < 4.5
     assert got.startswith(b"HTTP/1.1 408 ")
     assert probes.read_until_end(half, 3).startswith(b"HTTP/1.1 408 ")
-    for sock in (silent, preface_only, second):
-        assert ends_within(sock, 3) < 3
+    for sock in (no_handshake, silent, preface_only, second):
+        assert ends_within(sock, 4) < 4
     assert_serves(edge)
 
 
@@ -226,10 +230,10 @@ def test_idle_connections_end(start_edge: StartEdge) -> None:
     with probes.connect(edge.port) as sock:
         sock.sendall(probes.request("/"))
         assert probes.read_answer(sock).status == 200
-        assert 0.5 < ends_within(sock, 4) < 3.5
+        assert 0.5 < ends_within(sock, 6) < 5
     client = probes.H2Client(probes.connect(edge.port))
     assert client.fetch("/").status == 200
-    client.pump(4)
+    client.pump(6)
     assert client.is_closed
 
 
@@ -292,7 +296,7 @@ def test_one_address_can_not_take_every_place(start_edge: StartEdge) -> None:
     time.sleep(0.3)
     refused = sum(1 for sock in hoard if _is_ended(sock))
     assert refused == 40
-    assert_serves(edge, within_s=0.2)
+    assert_serves(edge, within_s=1)
     hoard[0].sendall(probes.request("/"))
     assert probes.read_answer(hoard[0]).status == 200
     for sock in hoard:
