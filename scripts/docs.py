@@ -17,6 +17,9 @@ from typing import Any, Final
 import click
 from pydantic import SecretStr
 
+from vclone_api.guard import OPEN
+from vclone_api.openapi import template_path
+from vclone_api.routes import ROUTES
 from vclone_core import hookspecs
 from vclone_core.cli import COMMANDS, vclone
 from vclone_core.errors import VcloneError, every_error
@@ -33,8 +36,8 @@ def write_settings() -> str:
     """Every start-up setting, in the order of `Settings`."""
     rows = []
     for name, field in Settings.model_fields.items():
-        is_open = isinstance(field.default, SecretStr) or field.default in (None, "")
-        shown = "" if is_open else f"`{field.default}`"
+        default = field.get_default(call_default_factory=True)
+        shown = "" if isinstance(default, SecretStr) or default in (None, "") else f"`{default}`"
         rows.append((f"`{PREFIX}{name.upper()}`", shown, field.description or ""))
     return write_table(("Variable", "Default", "Meaning"), rows)
 
@@ -106,12 +109,23 @@ def write_frameworks() -> str:
     return write_table(("Id", "Name", "Kind", "Build command", "Output"), rows)
 
 
+def write_routes() -> str:
+    """Every operation of the API for people and programs; `/internal` is between our own processes."""
+    rows = [
+        (route.method, f"`{template_path(route.path)}`", route.summary, "" if route.needs == OPEN else route.needs)
+        for route in ROUTES
+        if route.path.startswith("/api/")
+    ]
+    return write_table(("Method", "Address", "What it does", "Needs"), rows)
+
+
 BLOCKS: Final[dict[str, Callable[[], str]]] = {
     "settings": write_settings,
     "errors": write_errors,
     "commands": write_commands,
     "hooks": write_hooks,
     "frameworks": write_frameworks,
+    "routes": write_routes,
 }
 
 
