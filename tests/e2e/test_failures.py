@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -165,6 +166,22 @@ def test_a_cancelled_build_ends_soon_and_says_so(platform: WholePlatform, live: 
     assert followed.code == 5 and "cancelled" in followed.err
     assert platform.run("cancel", made["deployment_id"]).code == 5
     assert platform.fetch(live + "/").text == "All is well"
+
+
+def test_ctrl_c_stops_following_and_leaves_the_deployment(platform: WholePlatform, live: str, site: WriteSite) -> None:
+    words = app(Place(site, None), "left", "sleep 3 && mkdir dist && echo done > dist/index.html")  # type: ignore[arg-type]
+    command = platform.begin("deploy", *words, "--project", "left")
+    assert command.stderr
+    said = ""
+    while "building" not in said:
+        line = command.stderr.readline()
+        assert line, said
+        said += line
+    command.send_signal(signal.SIGINT)
+    _, rest = command.communicate(timeout=30)
+    assert command.returncode == 130 and "vclone cancel dep_" in rest and "Traceback" not in rest
+    assert platform.run("logs", "-f", "left").code == 0
+    assert platform.fetch(platform.url("left")).text == "done\n"
 
 
 def test_refusals_of_the_command_line_say_what_to_do(platform: WholePlatform, tmp_path: Path) -> None:

@@ -20,7 +20,7 @@ from vclone_core.cli.client import ApiClient, call_api
 from vclone_core.cli.context import platform_options
 from vclone_core.cli.folder import FolderListing, hash_files, list_folder
 from vclone_core.cli.follow import follow_deployment
-from vclone_core.cli.link import name_project, read_link, write_link
+from vclone_core.cli.link import find_home, name_project, read_link, write_link
 from vclone_core.cli.progress import say
 from vclone_core.cli.render import print_json, print_line, print_state, raise_unless_ready
 from vclone_core.cli.upload import send_missing
@@ -121,16 +121,15 @@ def plan_order(
         return Order(named or name_repository(source), wanted, git_url=source, ref=branch)
     if branch is not None:
         raise Invalid(what="--branch belongs to a git URL, and a folder was named")
-    folder = Path(source)
+    # A finished output belongs to the folder that is named with it, else to the one it lies in.
+    folder = find_home(prebuilt) if prebuilt is not None and source == "." else Path(source)
     listing = list_folder(prebuilt or folder, is_output=prebuilt is not None)
     if listing.secrets:
         say(f"Not uploaded, since they may hold secrets: {', '.join(listing.secrets)}")
     linked = read_link(folder)
-    name = named or linked or name_project(folder, prebuilt)
-    # An output that lies elsewhere says nothing about the folder the command happens to run in; and a folder whose
-    # project is named each time needs no link.
-    is_own = prebuilt is None or prebuilt.resolve().is_relative_to(folder.resolve())
-    link = folder if is_own and not named and linked is None else None
+    # A folder whose project is named each time needs no link.
+    link = folder if named is None and linked is None else None
+    name = named or linked or name_project(folder)
     return Order(name, wanted, listing=listing, is_prebuilt=prebuilt is not None, link=link)
 
 

@@ -27,7 +27,11 @@ def detect(folder: Path, as_json: bool) -> None:
     """Say which framework FOLDER uses and how it would be built."""
     if not folder.is_dir():
         raise Invalid(what=f"there is no folder {folder}")
-    plan = plan_folder(folder, load_own_plugins())
+    plugins = load_own_plugins()
+    for info in plugins.infos:
+        if info.refused and not info.refused.startswith("not listed"):
+            say(f"Ignored: plugin {info.name}: {info.refused}")
+    plan = plan_folder(folder, plugins)
     if as_json:
         print_json(plan)
         return

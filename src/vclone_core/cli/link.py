@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 from typing import Final
 
-from vclone_core.errors import Invalid
+from vclone_core.errors import Invalid, InvalidFields
 from vclone_core.rules.names import parse_project_name, suggest_project_name
 
 # An output folder's own name says nothing about the project.
@@ -22,10 +22,9 @@ def read_link(folder: Path) -> str | None:
         return parse_project_name(json.loads(path.read_text(encoding="utf-8"))["project"])
     except (FileNotFoundError, NotADirectoryError):
         return None
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise Invalid(
-            what=f"{path} does not name a project", hint="Run `vclone link PROJECT` to write it anew."
-        ) from error
+    except (OSError, ValueError, KeyError, TypeError, InvalidFields) as error:
+        hint = "Run `vclone link PROJECT` to write it anew."
+        raise Invalid(what=f"{path} does not name a project", hint=hint) from error
 
 
 def write_link(folder: Path, project: str) -> bool:
@@ -40,11 +39,14 @@ def write_link(folder: Path, project: str) -> bool:
     return True
 
 
-def name_project(folder: Path, prebuilt: Path | None) -> str:
-    """Return the project name that a folder suggests, or an output folder that lies elsewhere."""
-    place = folder.resolve()
-    if prebuilt is not None and not prebuilt.resolve().is_relative_to(place):
-        place = prebuilt.resolve()
-        while place.name in OUTPUT_NAMES or place.name.startswith("."):
-            place = place.parent
-    return suggest_project_name(place.name)
+def find_home(output: Path) -> Path:
+    """Return the folder that a finished output belongs to: the nearest one above it with a name of its own."""
+    place = output.resolve()
+    while place.name in OUTPUT_NAMES or place.name.startswith("."):
+        place = place.parent
+    return place
+
+
+def name_project(folder: Path) -> str:
+    """Return the project name that a folder suggests."""
+    return suggest_project_name(folder.resolve().name)

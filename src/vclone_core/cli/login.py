@@ -43,7 +43,7 @@ def login(api_url: str | None, as_json: bool, **options: str | None) -> None:
 @platform_options
 def link(project: str | None, folder: Path, **options: str | None) -> None:
     """Link FOLDER to PROJECT, so that `vclone deploy` there deploys to it."""
-    wanted = project or read_link(folder) or name_project(folder, None)
+    wanted = project or read_link(folder) or name_project(folder)
 
     async def find(api: ApiClient) -> str:
         name: str = (await api.get(f"/api/projects/{wanted}"))["name"]

@@ -38,7 +38,7 @@ def promote(deployment: str, as_json: bool, **options: str | None) -> None:
 @platform_options
 def rollback(project: str | None, to: str | None, as_json: bool, **options: str | None) -> None:
     """Point the production address back at an earlier deployment, and pause automatic publishing."""
-    name = project or read_link(Path()) or name_project(Path(), None)
+    name = project or read_link(Path()) or name_project(Path())
 
     async def run(api: ApiClient) -> Any:
         earlier = (await find_deployment(api, to))["id"] if to else None

@@ -9,6 +9,7 @@ import click
 
 from vclone_core.cli.render import format_table, print_json
 from vclone_core.errors import NotFound
+from vclone_core.log import configure_log
 from vclone_core.plugins import PluginInfo, Plugins, load_plugins
 from vclone_core.settings import load_settings
 
@@ -16,6 +17,7 @@ from vclone_core.settings import load_settings
 def load_own_plugins() -> Plugins:
     """Load the plugins that the settings of this shell let in, as the platform's processes do it."""
     settings = load_settings(os.environ)
+    configure_log(process="cli", log_level="critical")  # why a plugin is refused is part of what it returns
     return load_plugins(allow=settings.plugins, drop_in=settings.plugins_dir)
 
 

@@ -79,7 +79,7 @@ def inspect(deployment: str, as_json: bool, **options: str | None) -> None:
 @platform_options
 def open_url(name: str | None, **options: str | None) -> None:
     """Print the address of a project or a deployment, and open it in a browser where there is one."""
-    wanted = name or read_link(Path()) or name_project(Path(), None)
+    wanted = name or read_link(Path()) or name_project(Path())
 
     async def fetch(api: ApiClient) -> str | None:
         if is_deployment(wanted):
