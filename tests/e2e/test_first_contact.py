@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import time
+from pathlib import Path
 
 from tests.e2e.whole_platform import WholePlatform, descendants_of, fetch, is_alive
 
@@ -56,6 +58,13 @@ def test_status_names_every_part(platform: WholePlatform) -> None:
     assert status["state"] == "running" and status["edge"].endswith(str(platform.port))
     assert {"postgres", "valkey", "api", "worker", "edge"} <= set(status["services"])
     assert all(is_alive(service["pid"]) for service in status["services"].values())
+
+
+def test_the_data_folder_holds_what_the_documentation_lists(platform: WholePlatform) -> None:
+    page = (Path(__file__).parent.parent.parent / "docs/operations.md").read_text(encoding="utf-8")
+    table = page.split("## The data folder")[1].split("\n## ")[0]
+    found = {path.name + ("/" if path.is_dir() else "") for path in (platform.home / "data").iterdir()}
+    assert found <= set(re.findall(r"`([\w.]+/?)`", table))
 
 
 def test_ctrl_c_leaves_no_process_and_the_next_start_has_everything(platform: WholePlatform) -> None:
