@@ -8,7 +8,7 @@ CHECKED = src plugins tests benchmarks dashboard frameworks scripts
 OUTSIDE = platform or browser or minio or registry
 
 .DEFAULT_GOAL := help
-.PHONY: help setup up test test-all lint format bench docs
+.PHONY: help setup up test test-all lint format lock bench docs
 
 help:  ## Show this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | expand -t 10
@@ -34,6 +34,13 @@ lint: setup  ## Check style, types and the direction of imports
 format: setup  ## Rewrite the code in its layout
 	@$(PYTHON) -m ruff format $(CHECKED)
 	@$(PYTHON) -m ruff check --fix $(CHECKED)
+
+LOCK = .venv/bin/uv pip compile -q --universal --python-version 3.11 --generate-hashes \
+	--no-emit-index-url --no-header --no-annotate pyproject.toml --extra build
+
+lock:  ## Write both lock files anew after a change of dependencies
+	@$(LOCK) -o requirements.lock
+	@$(LOCK) --extra dev -o requirements-dev.lock
 
 bench: setup  ## Time whole deploys and switches; prints the machine
 	@$(PYTHON) benchmarks/whole_platform.py
