@@ -24,10 +24,11 @@ from dataclasses import dataclass, field
 
 from vclone_core.log import get_log
 from vclone_core.settings import Settings
+from vclone_edge.arrival import Arrival
+from vclone_edge.connection import Client, Connection
 from vclone_edge.gate import Gate
 from vclone_edge.h2watch import FrameLimits
 from vclone_edge.peers import plain_address
-from vclone_edge.pipe import Pipe, Stage
 from vclone_edge.roster import Roster
 from vclone_edge.tls import Certificates
 
@@ -126,8 +127,8 @@ class Front:
         self._roster = roster
         self._gate = gate
         self._certificates = certificates
-        self._pipes: set[Pipe] = set()
-        self._waiting: deque[Pipe] = deque()
+        self._connections: set[Connection] = set()
+        self._waiting: deque[Arrival] = deque()
         self._graves: list[socket.socket] = []
         self._resting: list[tuple[socket.socket, Handler]] = []
         self._refusals: Counter[str] = Counter()
@@ -141,7 +142,7 @@ class Front:
         for listener in secure:
             self.attach(listener, select.EPOLLIN, self._make_acceptor(listener, is_tls=True))
 
-    # What pipes ask of their front
+    # What connections ask of their front
 
     def attach(self, sock: socket.socket, events: int, handler: Handler) -> None:
         """Call `handler` on these events of a socket."""
@@ -159,10 +160,22 @@ class Front:
         self.handlers.pop(sock.fileno(), None)
         self._graves.append(sock)
 
-    def forget(self, pipe: Pipe, slot: int) -> None:
-        """Drop a pipe that has ended."""
-        self._pipes.discard(pipe)
-        self._gate.leave(slot)
+    def forget(self, connection: Connection) -> None:
+        """Drop a connection that has ended."""
+        self._connections.discard(connection)
+        self._gate.leave(connection.client.slot)
+
+    def replace(self, old: Connection, new: Connection) -> None:
+        """Go on with `new` where `old` was, for the same client."""
+        self._connections.discard(old)
+        self._connections.add(new)
+        self.handlers[new.client.sock.fileno()] = new.on_client
+
+    def arrive_again(self, old: Connection, head: bytes, *, retries: int) -> None:
+        """Look for another worker for a request that lost its own."""
+        arrival = Arrival(self, old.client, head=head, retries=retries)
+        old.become(arrival)
+        arrival.find_worker()
 
     def workers_by_load(self) -> list[tuple[int, str]]:
         """Return the workers that take connections, those with the fewest of ours first."""
@@ -171,9 +184,9 @@ class Front:
             ready.sort(key=lambda worker: self.load[worker[0]])
         return ready
 
-    def wait_for_worker(self, pipe: Pipe) -> None:
-        """Ask a pipe to try again shortly."""
-        self._waiting.append(pipe)
+    def wait_for_worker(self, arrival: Arrival) -> None:
+        """Have an arrival try again shortly."""
+        self._waiting.append(arrival)
 
     def count_refusal(self, why: str) -> None:
         """Note that a connection was ended for a reason; reasons are logged in sums, never one by one."""
@@ -212,7 +225,11 @@ class Front:
             client.close()
             self._gate.leave(slot)
             return
-        self._pipes.add(Pipe(self, client, address=address, port=port, slot=slot))
+        arrival = Arrival(
+            self, Client(client, address=address, port=port, slot=slot, opened_at=self.now, is_tls=is_tls)
+        )
+        self._connections.add(arrival)
+        self.attach(client, select.EPOLLIN, arrival.on_client)
 
     def _shed(self, listener: socket.socket, acceptor: Handler) -> None:
         """Out of descriptors: turn the waiting client away with the spare one, then let the listener rest a little."""
@@ -242,7 +259,7 @@ class Front:
         gc.freeze()
         swept_at = self.now
         poll, handlers, clock = self.epoll.poll, self.handlers, time.monotonic
-        while self._drain_by is None or self._pipes:
+        while self._drain_by is None or self._connections:
             events = poll(_RETRY_S if self._waiting or self._resting else max(0.0, swept_at + _SWEEP_S - self.now), 512)
             self.now = now = clock()
             for number, event in events:
@@ -271,15 +288,14 @@ class Front:
         for listener in self._listeners:
             self.detach(listener)
         self._resting.clear()
-        for pipe in list(self._pipes):
-            if pipe.stage == Stage.HANDSHAKE or (pipe.stage == Stage.HEAD and pipe.is_silent):
-                pipe.close()
+        for connection in list(self._connections):
+            connection.on_drain()
 
     def _ask_again(self) -> None:
         for _ in range(len(self._waiting)):
-            pipe = self._waiting.popleft()
-            if pipe.stage == Stage.WAITING:
-                pipe.find_worker()
+            arrival = self._waiting.popleft()
+            if not arrival.is_closed:
+                arrival.find_worker()
 
     def _wake_listeners(self) -> None:
         for listener, acceptor in self._resting:
@@ -289,12 +305,12 @@ class Front:
     def _sweep(self) -> None:
         now = self.now
         self.idle_s = self.limits.crowded_idle_s if self._gate.is_crowded else self.limits.idle_s
-        for pipe in list(self._pipes):
-            if why := pipe.overdue(now):
-                pipe.expire(why)
+        for connection in list(self._connections):
+            if why := connection.overdue(now):
+                connection.expire(why)
         if self._drain_by is not None and now >= self._drain_by:
-            for pipe in list(self._pipes):
-                pipe.abort("drain_over")
+            for connection in list(self._connections):
+                connection.abort("drain_over")
         if self._certificates is not None and now - self._certified_at >= _CERTIFICATES_S:
             self._certified_at = now
             self._certificates.refresh()
@@ -304,5 +320,5 @@ class Front:
     def _report(self) -> None:
         if self._refusals:
             self._reported_at = self.now
-            _log.warning("connections.refused", open=len(self._pipes), **self._refusals)
+            _log.warning("connections.refused", open=len(self._connections), **self._refusals)
             self._refusals.clear()
