@@ -20,7 +20,7 @@ up: setup  ## Run the whole platform on this machine
 	@./vclone up
 
 test: setup  ## Run the tests that need this machine only; PYTEST holds more options
-	@$(PYTHON) -m pytest -q -m "not ($(OUTSIDE))" $(PYTEST)
+	@$(PYTHON) -m pytest -q -n 3 --dist loadfile -m "not ($(OUTSIDE))" $(PYTEST)
 
 test-all: setup  ## Run those that start whole platforms, Chromium, MinIO, or install from npm
 	@$(PYTHON) -m pytest -q -rs --timeout 300 -m "$(OUTSIDE)" $(PYTEST)

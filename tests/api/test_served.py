@@ -16,6 +16,7 @@ from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
+from urllib.parse import unquote, urlsplit, urlunsplit
 
 import aiohttp
 import pytest
@@ -269,8 +270,8 @@ async def test_a_taken_port_is_one_sentence(api: Api, served: Served) -> None:
 class Wire:
     """A TCP line to the database that can be cut, or go silent."""
 
-    def __init__(self, host: str, port: int) -> None:
-        self._target = (host, port)
+    def __init__(self, url: str) -> None:
+        self._target = urlsplit(url)
         self._writers: set[asyncio.StreamWriter] = set()
         self._flows = asyncio.Event()
         self._flows.set()
@@ -280,6 +281,10 @@ class Wire:
     async def open(self) -> None:
         self._server = await asyncio.start_server(self._join, "127.0.0.1", self.port)
         self.port = self._server.sockets[0].getsockname()[1]
+
+    @property
+    def url(self) -> str:
+        return urlunsplit(self._target._replace(netloc=f"{self._target.username}@127.0.0.1:{self.port}"))
 
     def silence(self) -> None:
         self._flows.clear()
@@ -292,7 +297,11 @@ class Wire:
             writer.transport.abort()
 
     async def _join(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        far_reader, far_writer = await asyncio.open_connection(*self._target)
+        host, port = unquote(self._target.hostname or ""), self._target.port
+        if host.startswith("/"):
+            far_reader, far_writer = await asyncio.open_unix_connection(f"{host}/.s.PGSQL.{port}")
+        else:
+            far_reader, far_writer = await asyncio.open_connection(host, port)
         self._writers |= {writer, far_writer}
         await asyncio.gather(self._copy(reader, far_writer), self._copy(far_reader, writer))
 
@@ -306,16 +315,9 @@ class Wire:
 
 @pytest.fixture
 async def wire(api: Api) -> AsyncIterator[tuple[Wire, Settings]]:
-    url = api.platform.settings.database_url.get_secret_value()
-    head, _, rest = url.partition("@")
-    address, _, name = rest.partition("/")
-    host, _, port = address.partition(":")
-    wire = Wire(host, int(port))
+    wire = Wire(api.platform.settings.database_url.get_secret_value())
     await wire.open()
-    yield (
-        wire,
-        api.platform.settings.model_copy(update={"database_url": SecretStr(f"{head}@127.0.0.1:{wire.port}/{name}")}),
-    )
+    yield wire, api.platform.settings.model_copy(update={"database_url": SecretStr(wire.url)})
     await wire.cut()
 
 
