@@ -8,7 +8,7 @@ import ssl
 from enum import Enum
 from pathlib import Path
 from select import EPOLLIN, EPOLLOUT
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from vclone_edge.connection import Client, Connection, say_goodbye
 from vclone_edge.h2watch import FrameWatch
@@ -17,6 +17,11 @@ from vclone_edge.pipe import Pipe
 
 if TYPE_CHECKING:
     from vclone_edge.front import Front
+
+
+# How long a visitor who has not said anything yet is waited for when the front stops. Shorter than the time the
+# workers are left alone for (supervise.py).
+LAST_CALL_S: Final = 0.15
 
 
 class _Stage(Enum):
@@ -121,8 +126,9 @@ class Arrival(Connection):
             self.abort(why)
 
     def on_drain(self) -> None:
+        # Who connected a moment ago is about to ask, and closing now would lose that request.
         if not self._head:
-            self.close()
+            self._deadline = min(self._deadline, self.front.now + LAST_CALL_S)
 
     def _refuse(self, why: str, answer: bytes) -> None:
         self.front.count_refusal(why)

@@ -37,6 +37,7 @@ BUFFER_BYTES = 128 * 1024
 UNSENT_BYTES = 64 * 1024
 _ACCEPTS_AT_ONCE = 64
 _SWEEP_S = 1.0
+_DRAIN_SWEEP_S = 0.05
 _RETRY_S = 0.02
 _REPORT_S = 10.0
 _CERTIFICATES_S = 5.0
@@ -260,7 +261,8 @@ class Front:
         swept_at = self.now
         poll, handlers, clock = self.epoll.poll, self.handlers, time.monotonic
         while self._drain_by is None or self._connections:
-            events = poll(_RETRY_S if self._waiting or self._resting else max(0.0, swept_at + _SWEEP_S - self.now), 512)
+            sweep_s = _SWEEP_S if self._drain_by is None else _DRAIN_SWEEP_S
+            events = poll(_RETRY_S if self._waiting or self._resting else max(0.0, swept_at + sweep_s - self.now), 512)
             self.now = now = clock()
             for number, event in events:
                 handler = handlers.get(number)
@@ -274,7 +276,7 @@ class Front:
                 for sock in self._graves:
                     sock.close()
                 self._graves.clear()
-            if now - swept_at >= _SWEEP_S:
+            if now - swept_at >= sweep_s:
                 swept_at = now
                 self._sweep()
         signal.set_wakeup_fd(-1)
