@@ -256,6 +256,7 @@ class Route:
 
     https://vercel.com/docs/build-output-api/configuration#routes. A `handle` entry has only that field and starts a
     phase: `filesystem`, `rewrite`, `miss`, `resource`, `hit`, `error`; entries before the first belong to phase null.
+    A header with an empty value takes away what earlier entries said.
     """
 
     src: str | None = None
@@ -268,6 +269,7 @@ class Route:
     is_continue: bool = False
     check: bool = False
     case_sensitive: bool = False
+    important: bool = False
     handle: str | None = None
     origin: str | None = None
 

@@ -12,7 +12,7 @@ from vclone_core.rules.commands import build_environment, describe_exit, explain
 from vclone_core.rules.decisions import Serve
 from vclone_core.rules.output import check_path, is_fingerprinted, is_skipped, pick_output
 from vclone_core.rules.requests import Request
-from vclone_core.rules.route_sources import NAVIGATION, plan_routes
+from vclone_core.rules.route_sources import Sources, plan_routes
 from vclone_core.rules.routes import match
 from vclone_core.rules.tables import compile_table
 from vclone_core.rules.types import TYPES, is_compressible, pick_type
@@ -86,6 +86,10 @@ def test_types_are_many_and_spelt_alike() -> None:
         (".env", False, True),
         (".env.local", False, True),
         (".envoy", False, False),
+        (".npmrc", False, True),
+        ("ID_RSA", False, True),
+        (".ssh", False, True),
+        (".htpasswd", False, True),
         (".well-known", True, False),
         ("node_modules", True, True),
         ("node_modules", False, False),
@@ -139,15 +143,13 @@ PAGES = ("/index.html", "/404.html", "/docs/404.html", "/docs/de/404.html", "/a.
         ("/docs", "/docs/404.html", 404, False),
         ("/docsnone", "/404.html", 404, False),
         ("/none.js", "/404.html", 404, True),
-        ("/cart", "/index.html", 200, True),
-        ("/v1.2/cart", "/index.html", 200, True),
-        ("/cart/", "/index.html", 200, True),
+        ("/cart", "/404.html", 404, True),
         ("/a.js", "/a.js", 200, True),
     ],
 )
 def test_planned_routes_answer(path: str, file: str, status: int, is_single_page: bool) -> None:
     files = {page: FileEntry("0" * 64, 1, "text/html") for page in PAGES}
-    routes = plan_routes(configured=(), files=files, is_single_page=is_single_page)
+    routes = plan_routes(Sources(is_single_page=is_single_page), files)
     table = compile_table(Manifest("dep_x", "prj_x", None, files, routes))
     decision = match(table, Request("GET", "shop.localhost", path))
     assert isinstance(decision, Serve)
@@ -155,10 +157,9 @@ def test_planned_routes_answer(path: str, file: str, status: int, is_single_page
 
 
 def test_plugins_come_first_then_the_ready_output() -> None:
-    routes = plan_routes(
-        before=[Route(src="/p")], configured=[Route(src="/c")], files=["/index.html"], is_single_page=True
-    )
-    assert [route.src or route.handle for route in routes] == ["/p", "/c", "filesystem", NAVIGATION]
+    sources = Sources(ready=(Route(src="/c"),), is_single_page=True)
+    routes = plan_routes(sources, ["/index.html"], before=[Route(src="/p")])
+    assert [route.src or route.handle for route in routes] == ["/p", "/c", "filesystem"]
 
 
 @pytest.mark.parametrize(

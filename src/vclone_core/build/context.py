@@ -16,7 +16,10 @@ from vclone_core.plugins import Plugins
 from vclone_core.protocols import BuildRunner, BuildSession, ExitStatus, ObjectStore
 from vclone_core.rules.buildplan import BuildPlan
 from vclone_core.rules.frameworks import Detection
+from vclone_core.rules.headers_file import HeaderRules
+from vclone_core.rules.redirects_file import RedirectRules
 from vclone_core.rules.route_sources import OutputConfig
+from vclone_core.rules.vercel_config import VercelConfig
 from vclone_core.settings import Settings
 
 
@@ -78,7 +81,10 @@ class Work:
     detection: Detection | None = None
     plan: BuildPlan | None = None  # detect
     output: Path | None = None  # collect
-    config: OutputConfig = field(default_factory=OutputConfig)  # collect
+    vercel: VercelConfig = field(default_factory=VercelConfig)  # detect
+    config: OutputConfig | None = None  # collect: of a ready output
+    redirects: RedirectRules = field(default_factory=RedirectRules)  # collect
+    headers: HeaderRules = field(default_factory=HeaderRules)  # collect
     files: tuple[OutputFile, ...] = ()  # collect
     entries: Mapping[str, FileEntry] = field(default_factory=dict)  # optimise
     bodies: Mapping[str, Path | OutputFile] = field(default_factory=dict)  # optimise: where the bytes of a SHA-256 lie

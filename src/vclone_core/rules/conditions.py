@@ -64,10 +64,10 @@ def compile_condition(raw: Mapping[str, Any]) -> Condition:
     if value is None:
         return Condition(kind, key, None)
     if isinstance(value, str):
-        return Condition(kind, key, compile_pattern(value))
+        return Condition(kind, key, compile_pattern(value, is_case_sensitive=kind != "host"))
     if not isinstance(value, Mapping):
         raise Invalid(what="a condition's value is neither a text nor an object")
-    pattern = compile_pattern(str(value["re"])) if "re" in value else None
+    pattern = compile_pattern(str(value["re"]), is_case_sensitive=kind != "host") if "re" in value else None
     comparisons = tuple((name, wanted) for name, wanted in value.items() if name != "re")
     for name, wanted in comparisons:
         if name not in COMPARISONS or (name in LISTS and not isinstance(wanted, list)):
@@ -82,15 +82,22 @@ def try_condition(condition: Condition, request: Request) -> Mapping[str, str] |
         return None
     captured: Mapping[str, str] = {}
     if condition.pattern is not None:
-        match = condition.pattern.fullmatch(value)
-        if match is None:
+        found = condition.pattern.match(value)
+        if found is None:
             return None
-        captured = {name: text or "" for name, text in match.groupdict().items()}
+        captured = {name: text for name, text in found.items() if not name.isdigit()}
     if not all(COMPARISONS[name](value, wanted) for name, wanted in condition.comparisons):
         return None
-    if condition.key.isidentifier() and not captured:
-        return {condition.key: value}
-    return captured
+    if captured:
+        return captured
+    name = condition.key or condition.kind
+    return {name: value} if name.isidentifier() else captured
+
+
+def list_captures(condition: Condition) -> frozenset[str]:
+    """Return the names under which a condition gives what it found to the destination."""
+    names = frozenset() if condition.pattern is None else condition.pattern.names
+    return frozenset(name for name in names if not name.isdigit()) or frozenset({condition.key or condition.kind})
 
 
 def _find_value(condition: Condition, request: Request) -> str | None:

@@ -16,7 +16,7 @@ _ROUTE_FIELDS: Final = tuple(
     (name, _ROUTE_NAMES.get(name, name))
     for name in (
         "handle", "src", "dest", "headers", "status", "methods", "has", "missing",
-        "is_continue", "check", "case_sensitive", "origin",
+        "is_continue", "check", "case_sensitive", "important", "origin",
     )
 )  # fmt: skip
 

@@ -17,18 +17,36 @@ COMPRESS_FROM_BYTES: Final = 1024
 WORTH: Final = 0.9
 # What a folder of sources holds beside the site, as Vercel leaves it out.
 _NEVER: Final = frozenset({".git", ".hg", ".svn", ".vercel", ".vclone", ".DS_Store"})
+# What holds passwords and keys, wherever it lies and whoever put it there.
+_SECRET: Final = frozenset(
+    {
+        ".env", ".envrc", ".npmrc", ".yarnrc", ".yarnrc.yml", ".pypirc", ".netrc", ".git-credentials", ".htpasswd",
+        ".pgpass", ".my.cnf", ".ssh", ".aws", ".azure", ".gnupg", ".kube", ".docker", "id_rsa", "id_dsa", "id_ecdsa",
+        "id_ed25519",
+    }
+)  # fmt: skip
 _SOURCE_ONLY: Final = frozenset(
     {
         "node_modules", "package.json", "package-lock.json", "npm-shrinkwrap.json", "yarn.lock", "pnpm-lock.yaml",
         "bun.lock", "bun.lockb", "vercel.json", ".gitignore", ".gitattributes", ".gitmodules", ".vercelignore",
-        ".npmrc", ".nvmrc",
+        ".nvmrc",
     }
 )  # fmt: skip
 
 
 def is_skipped(name: str, *, is_plain: bool) -> bool:
     """Say whether a file or folder of this name is left out; `is_plain`: the output is the source folder itself."""
-    return name in _NEVER or name == ".env" or name.startswith(".env.") or (is_plain and name in _SOURCE_ONLY)
+    return name in _NEVER or is_secret(name) or (is_plain and name in _SOURCE_ONLY)
+
+
+def is_secret(name: str) -> bool:
+    """Say whether a file or folder of this name is never deployed, not even as part of a finished output.
+
+    >>> is_secret(".env.production"), is_secret(".well-known")
+    (True, False)
+    """
+    lower = name.lower()
+    return lower in _SECRET or lower.startswith(".env.")
 
 
 def pick_output(candidates: Sequence[str], folders: Mapping[str, Sequence[str]]) -> str | None:

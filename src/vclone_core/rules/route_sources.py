@@ -1,6 +1,7 @@
 """Everything that says how a deployment answers -> one routing table in the Build Output API v3 model.
 
-Sources are a ready `.vercel/output/config.json`, and what the framework and the files themselves imply.
+Sources are a ready `.vercel/output/config.json`, which stands alone; else `vercel.json`, then `_redirects` and
+`_headers`, and last what the framework and the files themselves imply.
 https://vercel.com/docs/build-output-api/configuration
 """
 
@@ -8,17 +9,22 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 from vclone_core.errors import DetectFailed
 from vclone_core.models import Route
+from vclone_core.rules.headers_file import HeaderRules
+from vclone_core.rules.raw_routes import FIELDS, PHASES, Problems, convert_route, is_text, read_fields
+from vclone_core.rules.redirects_file import RedirectRules
+from vclone_core.rules.vercel_config import VercelConfig
 
-PHASES: Final = ("filesystem", "rewrite", "miss", "resource", "hit", "error")
 _FILE: Final = ".vercel/output/config.json"
 # A page's address has no extension in its last segment: a missing script must be a 404, never a page with status 200.
 NAVIGATION: Final = "^/(?:.*/)?[^/.]*$"
+# They say how files are served, and are none of them.
+RULE_FILES: Final = frozenset({"_redirects", "_headers"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,115 +35,125 @@ class OutputConfig:
     overrides: Mapping[str, tuple[str | None, str | None]] = field(default_factory=dict)
 
 
+@dataclass(frozen=True, slots=True)
+class Sources:
+    """What of a deployment says how it answers. With `ready` routes the others don't count."""
+
+    ready: tuple[Route, ...] | None = None
+    vercel: VercelConfig = field(default_factory=VercelConfig)
+    redirects: RedirectRules = field(default_factory=RedirectRules)
+    headers: HeaderRules = field(default_factory=HeaderRules)
+    is_single_page: bool = False
+
+
 def parse_output_config(text: str) -> OutputConfig:
-    """Return what a Build Output v3 config.json says; raise `DetectFailed` with the place of what can't be used."""
+    """Return what a Build Output v3 config.json says; raise `DetectFailed` with the places of what can't be used."""
+    problems = Problems(_FILE)
     try:
         raw = json.loads(text)
-    except ValueError as error:
-        raise _bad("", f"is no JSON ({error})") from error
+    except (ValueError, RecursionError) as error:
+        raise DetectFailed(what=f"{_FILE} is no JSON ({error})", hint=_HINT) from error
     if not isinstance(raw, dict) or raw.get("version") != 3:
-        raise _bad("version", "must be 3")
-    routes = raw.get("routes", [])
+        raise DetectFailed(what=f"{_FILE}: version must be 3", hint=_HINT)
+    routes, overrides = raw.get("routes", []), raw.get("overrides", {})
     if not isinstance(routes, list):
-        raise _bad("routes", "must be a list")
-    overrides = raw.get("overrides", {})
+        problems.add("routes", "must be a list")
     if not isinstance(overrides, dict):
-        raise _bad("overrides", "must be an object")
-    return OutputConfig(
-        tuple(_parse_route(item, f"routes[{index}]") for index, item in enumerate(routes)),
-        {name: _parse_override(item, f"overrides.{name}") for name, item in overrides.items()},
+        problems.add("overrides", "must be an object")
+    problems.raise_any()
+    config = OutputConfig(
+        tuple(_read_routes(routes, problems)),
+        {name: _read_override(item, f"overrides.{name}", problems) for name, item in overrides.items()},
     )
+    problems.raise_any()
+    return config
 
 
-def plan_routes(
-    *, configured: Iterable[Route], files: Iterable[str], is_single_page: bool, before: Iterable[Route] = ()
-) -> tuple[Route, ...]:
-    """Return a deployment's routing table.
+_HINT: Final = "Correct the file, or let the build write it anew."
 
-    `configured` come from the ready output, `before` are put first (plugins). Files are served before any rewrite; a
-    single page answers navigations that no file does; a miss shows the nearest 404.html, the deepest folder's first.
+
+def _read_routes(routes: Iterable[Any], problems: Problems) -> Iterator[Route]:
+    for number, item in enumerate(routes):
+        place = f"routes[{number}]"
+        if isinstance(item, dict) and "handle" in item:
+            if item["handle"] in PHASES:
+                yield Route(handle=item["handle"])
+            else:
+                problems.add(f"{place}.handle", f"must be one of {', '.join(PHASES)}")
+            continue
+        fields = {"src": (is_text, "a text", str), **FIELDS}
+        values = read_fields(item, fields, place, problems, required=("src",), is_strict=False)
+        if values is not None:
+            yield Route(src=values["src"], **convert_route(values), origin=f"config.json {place}")
+
+
+def _read_override(raw: Any, place: str, problems: Problems) -> tuple[str | None, str | None]:
+    fields = {"path": (is_text, "a text", str), "contentType": (is_text, "a text", str)}
+    values = read_fields(raw, fields, place, problems, is_strict=False) or {}
+    return values.get("path"), values.get("contentType")
+
+
+def plan_routes(sources: Sources, files: Iterable[str], *, before: Iterable[Route] = ()) -> tuple[Route, ...]:
+    """Return a deployment's routing table; `before` are put first (plugins).
+
+    Redirects come before the files, rewrites behind them. What `vercel.json` says goes before what the other files say:
+    its redirects and rewrites are asked first, its headers are said last. A single page answers navigations that
+    nothing else does, unless there is a 404.html; a miss shows the nearest 404.html, the deepest folder's first.
     """
     files = frozenset(files)
-    table = [*before, *configured]
-    table.append(Route(handle="filesystem"))
-    if is_single_page and "/index.html" in files:
-        table.append(Route(src=NAVIGATION, dest="/index.html", origin="framework"))
+    if sources.ready is not None:
+        return (*before, *sources.ready, Route(handle="filesystem"), *_plan_missing_pages(files))
+    vercel, redirects = sources.vercel, sources.redirects
+    phases: dict[str, list[Route]] = {name: list(vercel.phases.get(name, ())) for name in PHASES}
+    phases["filesystem"] += [*redirects.others, *_plan_single_page(files, is_on=sources.is_single_page)]
+    if vercel.clean_urls:
+        phases = {name: [_clean_dest(route, files) for route in routes] for name, routes in phases.items()}
+    table = [*before, *sources.headers.routes, *vercel.first, *redirects.forced, *vercel.headers]
+    for name, routes in phases.items():
+        if routes or name == "filesystem":
+            table += [Route(handle=name), *routes]
+    return (*table, *_plan_missing_pages(files))
+
+
+def _plan_single_page(files: Collection[str], *, is_on: bool) -> Iterator[Route]:
+    if not is_on or "/index.html" not in files or "/404.html" in files:
+        return
+    # Below a folder with its own 404.html nothing is the single page's.
+    yield from (replace(route, handle=None) for route in _plan_missing_pages(files) if route.handle is None)
+    yield Route(src=NAVIGATION, dest="/index.html", origin="framework")
+
+
+def _plan_missing_pages(files: Collection[str]) -> Iterator[Route]:
     pages = sorted((path for path in files if path.endswith("/404.html")), key=lambda path: (-path.count("/"), path))
     if pages:
-        table.append(Route(handle="error"))
+        yield Route(handle="error")
     for page in pages:
         folder = re.escape(page.removesuffix("/404.html"))
-        table.append(Route(src=f"^{folder}(?:/.*)?$", dest=page, status=404, origin=page))
-    return tuple(table)
+        yield Route(src=f"^{folder}(?:/.*)?$", dest=page, status=404, origin=page)
 
 
-def _bad(place: str, what: str) -> DetectFailed:
-    where = f"{_FILE}: {place}".rstrip(": ")
-    return DetectFailed(what=f"{where} {what}", hint="Correct the file, or let the build write it anew.")
+def clean_pages(paths: Iterable[str]) -> dict[str, str]:
+    """Return where clean URLs serve each page: without its `.html`. Only pages whose place that changes are named.
+
+    >>> clean_pages(["a.html", "docs/index.html", "b.html", "b", "404.html"])
+    {'a.html': 'a'}
+    """
+    paths = frozenset(paths)
+    pages = sorted(path for path in paths if path.endswith(".html"))
+    return {
+        path: clean
+        for path in pages
+        if path.rpartition("/")[2] not in _KEPT_PAGES and (clean := path.removesuffix(".html")) not in paths
+    }
 
 
-def _parse_override(raw: Any, place: str) -> tuple[str | None, str | None]:
-    if not isinstance(raw, dict):
-        raise _bad(place, "must be an object")
-    path, type_ = raw.get("path"), raw.get("contentType")
-    if not (path is None or isinstance(path, str)) or not (type_ is None or isinstance(type_, str)):
-        raise _bad(place, "must have texts in path and contentType")
-    return path, type_
+# An index is found through its folder, and an error page is no page of its own.
+_KEPT_PAGES: Final = frozenset({"index.html", "404.html", ".html"})
 
 
-def _parse_route(raw: Any, place: str) -> Route:
-    if not isinstance(raw, dict):
-        raise _bad(place, "must be an object")
-    if "handle" in raw:
-        if raw["handle"] not in PHASES:
-            raise _bad(f"{place}.handle", f"must be one of {', '.join(PHASES)}")
-        return Route(handle=raw["handle"])
-    if not isinstance(raw.get("src"), str):
-        raise _bad(f"{place}.src", "must be a text")
-    values: dict[str, Any] = {"src": raw["src"], "origin": f"config.json {place}"}
-    for key, (name, is_right, what, convert) in _FIELDS.items():
-        if (value := raw.get(key)) is None:
-            continue
-        if not is_right(value):
-            raise _bad(f"{place}.{key}", f"must be {what}")
-        values[name] = convert(value)
-    return Route(**values)
-
-
-def _is_text(value: Any) -> bool:
-    return isinstance(value, str)
-
-
-def _is_flag(value: Any) -> bool:
-    return isinstance(value, bool)
-
-
-def _is_status(value: Any) -> bool:
-    return type(value) is int and 100 <= value <= 599
-
-
-def _is_headers(value: Any) -> bool:
-    return isinstance(value, dict) and all(isinstance(text, str) for text in value.values())
-
-
-def _is_texts(value: Any) -> bool:
-    return isinstance(value, list) and all(isinstance(item, str) for item in value)
-
-
-def _is_conditions(value: Any) -> bool:
-    return isinstance(value, list) and all(isinstance(item, dict) for item in value)
-
-
-# The fields of a route that mean something here -> (name in `Route`, check, what it must be, conversion). Others, such
-# as `middlewarePath` and `locale`, belong to functions and are left out.
-_FIELDS: Final[Mapping[str, tuple[str, Any, str, Any]]] = {
-    "dest": ("dest", _is_text, "a text", str),
-    "headers": ("headers", _is_headers, "an object of texts", dict),
-    "status": ("status", _is_status, "an HTTP status", int),
-    "methods": ("methods", _is_texts, "a list of texts", tuple),
-    "has": ("has", _is_conditions, "a list of conditions", tuple),
-    "missing": ("missing", _is_conditions, "a list of conditions", tuple),
-    "continue": ("is_continue", _is_flag, "true or false", bool),
-    "check": ("check", _is_flag, "true or false", bool),
-    "caseSensitive": ("case_sensitive", _is_flag, "true or false", bool),
-}
+def _clean_dest(route: Route, files: Collection[str]) -> Route:
+    """Return a rewrite that leads to a page's clean place: the file is not called `.html` any more."""
+    dest = route.dest
+    if dest is None or not dest.startswith("/") or not dest.endswith(".html") or dest in files:
+        return route
+    return replace(route, dest=dest.removesuffix(".html"))

@@ -10,13 +10,14 @@ refusal. A rule with `check` counts only where its destination leads to a file.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import replace
 from typing import Final
 
 from vclone_core.models import FileEntry
 from vclone_core.rules.conditions import try_condition
 from vclone_core.rules.decisions import Decision, Headers, Redirect, Refuse, Rewrite, Serve
+from vclone_core.rules.patterns import TooSlow
 from vclone_core.rules.requests import Request
 from vclone_core.rules.tables import Rule, Table
 from vclone_core.rules.templates import quote_path
@@ -30,7 +31,11 @@ def match(table: Table, request: Request) -> Decision:
     decision = table.memo.get(request.path)
     if decision is None:
         walk = _Walk(table, request)
-        decision = walk.run()
+        try:
+            decision = walk.run()
+        except TooSlow:
+            # Whether the rule refuses or allows is not known: the visitor who sent such a path gets nothing.
+            return Refuse(503, (), tuple(walk.rules))
         if walk.is_path_only:
             table.remember(request.path, decision)
     if isinstance(decision, Redirect) and request.query:
@@ -39,8 +44,14 @@ def match(table: Table, request: Request) -> Decision:
 
 
 def _add_query(location: str, query: str) -> str:
+    """Return where a redirect leads with the request's query; what the rule itself says goes before it."""
     base, mark, fragment = location.partition("#")
-    return f"{base}{'&' if '?' in base else '?'}{query}{mark}{fragment}"
+    _, has_own, own = base.partition("?")
+    if has_own:
+        said = {pair.partition("=")[0] for pair in own.split("&")}
+        query = "&".join(pair for pair in query.split("&") if pair.partition("=")[0] not in said)
+    separator = "" if not query else "&" if own else "" if has_own else "?"
+    return f"{base}{separator}{query}{mark}{fragment}"
 
 
 class _Walk:
@@ -74,6 +85,7 @@ class _Walk:
         """Apply a phase's rules to the path; None: the request goes on to the files and the next phase."""
         phase = self.table.phases[name]
         after, path = -1, ""
+        kept = frozenset(self.headers) if name == "miss" else ()
         while path != self.path:
             path = self.path
             for rule in phase.candidates(path, after):
@@ -81,7 +93,7 @@ class _Walk:
                 if values is None:
                     continue
                 after = rule.number
-                decision, is_final = self.apply(rule, values, name)
+                decision, is_final = self.apply(rule, values, name, kept)
                 if is_final:
                     return decision
                 if self.path != path:
@@ -92,12 +104,11 @@ class _Walk:
         """Return the rule's parameters when it matches."""
         values = {"0": self.path}
         if rule.pattern is not None:
-            found = rule.pattern.fullmatch(self.path)
+            found = rule.pattern.match(self.path)
             if found is None:
                 return None
-            values.update({str(number): text or "" for number, text in enumerate(found.groups(), 1)})
-            values.update({name: text or "" for name, text in found.groupdict().items()})
-        elif rule.is_case_sensitive and rule.literal != self.path:
+            values.update(found)
+        elif rule.is_case_sensitive and rule.literal not in (self.path, self.path[:-1]):
             return None
         if rule.is_conditional:
             self.is_path_only = False
@@ -112,32 +123,46 @@ class _Walk:
                 return None
         return values
 
-    def apply(self, rule: Rule, values: Mapping[str, str], phase: str) -> tuple[Decision | None, bool]:
+    def apply(
+        self, rule: Rule, values: Mapping[str, str], phase: str, kept: Collection[str]
+    ) -> tuple[Decision | None, bool]:
         """Return (decision, whether the phase ends here)."""
         self.rules.append(rule.number)
+        location = self.take_headers(rule, values, kept)
+        if rule.status is not None and 300 <= rule.status <= 399 and location is not None:
+            # How long a page may be kept says nothing of a redirect in its place.
+            if not any(name == "cache-control" for name, _ in rule.headers):
+                self.headers.pop("cache-control", None)
+            return Redirect(location, rule.status, *self.said()), True
+        if rule.is_continue:
+            self.path = self.path if rule.dest is None else rule.dest.fill_path(values)
+            self.status = rule.status or self.status
+            return None, False
+        if rule.dest is None:
+            return (self.refuse(rule.status) if rule.status is not None and rule.status >= 400 else None), True
+        if _EXTERNAL.match(rule.dest.parts[0]):
+            return Rewrite(rule.dest.fill_quoted(values), rule.status, *self.said()), True
+        path = rule.dest.fill_path(values)
+        if rule.is_check:
+            decision = self.check(rule, path, phase)
+            return decision, decision is not None
+        self.path = path
+        self.status = rule.status or self.status
+        return None, True
+
+    def take_headers(self, rule: Rule, values: Mapping[str, str], kept: Collection[str]) -> str | None:
+        """Take a rule's headers, and return its location. Only an important one may replace those that are `kept`."""
         location = None
         for name, template in rule.headers:
             if name == "location":
                 location = template.fill_quoted(values)
+            elif name in kept and not rule.is_important:
+                continue
+            elif template.parts == ("",):
+                self.headers.pop(name, None)
             else:
                 self.headers[name] = _encode_header(template.fill(values))
-        if rule.status is not None and 300 <= rule.status <= 399 and location is not None:
-            return Redirect(location, rule.status, *self.said()), True
-        dest = None if rule.dest is None else rule.dest.fill(values)
-        if rule.is_continue:
-            self.path = self.path if dest is None else _internal_path(dest)
-            self.status = rule.status or self.status
-            return None, False
-        if rule.dest is None or dest is None:
-            return (self.refuse(rule.status) if rule.status is not None and rule.status >= 400 else None), True
-        if _EXTERNAL.match(dest):
-            return Rewrite(rule.dest.fill_quoted(values), rule.status, *self.said()), True
-        if rule.is_check:
-            decision = self.check(rule, _internal_path(dest), phase)
-            return decision, decision is not None
-        self.path = _internal_path(dest)
-        self.status = rule.status or self.status
-        return None, True
+        return location
 
     def check(self, rule: Rule, path: str, phase: str) -> Decision | None:
         """Take the rule's destination where it leads to a file, at once or through the phases for misses."""
@@ -159,11 +184,13 @@ class _Walk:
         file = find_file(self.table.files, self.path)
         if file is None:
             return None
+        # What the phases before said of this path stands: a hit only adds to it.
+        kept = frozenset(self.headers)
         for rule in self.table.phases["hit"].candidates(self.path, -1):
             values = self.try_rule(rule)
             if values is not None:
                 self.rules.append(rule.number)
-                self.headers.update({name: _encode_header(text.fill(values)) for name, text in rule.headers})
+                self.take_headers(rule, values, kept)
         return Serve(file, self.status if self.status in _WITH_BODY else 200, *self.said())
 
     def refuse(self, status: int) -> Refuse:
@@ -176,7 +203,7 @@ class _Walk:
             if rule.status not in (None, refusal.status) or rule.dest is None:
                 continue
             values = self.try_rule(rule)
-            file = None if values is None else find_page(self.table.files, _internal_path(rule.dest.fill(values)))
+            file = None if values is None else find_page(self.table.files, rule.dest.fill_path(values))
             if file is not None:
                 self.rules.append(rule.number)
                 return Serve(file, refusal.status, *self.said())
@@ -198,17 +225,19 @@ def _encode_header(text: str) -> bytes:
     return (quote_path(text) if _CONTROL.search(text) else text).encode()
 
 
-def _internal_path(dest: str) -> str:
-    path = dest.partition("?")[0].partition("#")[0]
-    return path if path.startswith("/") else f"/{path}"
-
-
 def find_file(files: Mapping[str, FileEntry], path: str) -> str | None:
     """Return the key of the file that `path` names: itself, or the index of its folder."""
     if path in files:
         return path
-    index = path + ("index.html" if path.endswith("/") else "/index.html")
-    return index if index in files else None
+    if not path.endswith("/"):
+        index = f"{path}/index.html"
+        return index if index in files else None
+    index = f"{path}index.html"
+    if index in files:
+        return index
+    # A page with a clean address (`/about`) is also there with a slash; `/logo.png/` is nothing.
+    page = path[:-1]
+    return page if page in files and "." not in page.rpartition("/")[2] else None
 
 
 def find_page(files: Mapping[str, FileEntry], path: str) -> str | None:

@@ -14,20 +14,30 @@ from vclone_core.errors import Invalid
 from vclone_core.models import FileEntry, Manifest, Route
 from vclone_core.rules.conditions import Condition, compile_condition
 from vclone_core.rules.decisions import Decision
-from vclone_core.rules.patterns import LONGEST, Pattern, compile_pattern, find_literal
+from vclone_core.rules.patterns import (
+    LONGEST,
+    LinearPattern,
+    Pattern,
+    PatternSet,
+    compile_pattern,
+    find_literal,
+)
 from vclone_core.rules.templates import Template, parse_template
 
 PHASES: Final = ("", "filesystem", "rewrite", "miss", "resource", "hit", "error")
 MEMO_LIMIT: Final = 2048
 MEMO_PATH_LIMIT: Final = 256
+# Fewer linear patterns than this are asked one by one: a set costs a call, too.
+SET_FROM: Final = 3
 
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """One compiled route; `number` is its place in the manifest."""
+    """One compiled route; `number` is its place in the manifest. An open literal may have a `/` behind it."""
 
     number: int
     literal: str | None
+    is_open: bool
     pattern: Pattern | None
     methods: frozenset[str]
     has: tuple[Condition, ...]
@@ -38,6 +48,7 @@ class Rule:
     is_continue: bool
     is_check: bool
     is_case_sensitive: bool
+    is_important: bool
 
     @property
     def is_conditional(self) -> bool:
@@ -46,19 +57,25 @@ class Rule:
 
 @dataclass(frozen=True, slots=True)
 class Phase:
-    """The rules of one phase: patterns in their order, literals by lower-case path."""
+    """The rules of one phase: literals by lower-case path, linear patterns as a set, the other patterns in order."""
 
     patterns: tuple[Rule, ...] = ()
     literals: Mapping[str, tuple[Rule, ...]] = field(default_factory=dict)
+    linear: tuple[Rule, ...] = ()
+    linear_set: PatternSet | None = None
 
     def candidates(self, path: str, after: int) -> Iterator[Rule]:
         """Yield the rules that may match `path`, in the table's order, from the one behind number `after`."""
-        literals = self.literals.get(path.lower(), ())
-        rules = (
-            sorted((*literals, *self.patterns), key=_number)
-            if literals and self.patterns
-            else (literals or self.patterns)
-        )
+        key = path.lower()
+        literals = self.literals.get(key, ())
+        if key[-1:] == "/" and (closed := self.literals.get(key[:-1])):
+            literals = (*literals, *(rule for rule in closed if rule.is_open))
+        rules = literals or self.patterns
+        if self.linear_set is not None:
+            linear = (self.linear[number] for number in self.linear_set.find(path))
+            rules = tuple(sorted((*literals, *self.patterns, *linear), key=_number))
+        elif literals and (self.patterns or len(literals) > 1):
+            rules = tuple(sorted((*literals, *self.patterns), key=_number))
         for rule in rules:
             if rule.number > after:
                 yield rule
@@ -97,7 +114,7 @@ def compile_table(manifest: Manifest) -> Table:
             phase = route.handle
             continue
         try:
-            rules[phase].append(_compile_rule(number, route))
+            rules[phase].append(compile_rule(number, route))
         except Invalid as error:
             where = f"{route.origin}: " if route.origin else ""
             raise Invalid(what=f"{where}route {number}: {error.facts.get('what', error)}") from error
@@ -110,7 +127,13 @@ def _compile_phase(rules: list[Rule]) -> Phase:
         if rule.literal is not None:
             key = rule.literal.lower()
             literals[key] = (*literals.get(key, ()), rule)
-    return Phase(tuple(rule for rule in rules if rule.literal is None), literals)
+    patterns = tuple(rule for rule in rules if rule.literal is None)
+    linear = tuple(rule for rule in patterns if isinstance(rule.pattern, LinearPattern))
+    if len(linear) < SET_FROM:
+        return Phase(patterns, literals)
+    others = tuple(rule for rule in patterns if not isinstance(rule.pattern, LinearPattern))
+    asked = PatternSet([rule.pattern for rule in linear if isinstance(rule.pattern, LinearPattern)])
+    return Phase(others, literals, linear, asked)
 
 
 _HEADER_NAME: Final = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,256}")
@@ -125,7 +148,8 @@ RESERVED_HEADERS: Final = frozenset(
 )  # fmt: skip
 
 
-def _compile_rule(number: int, route: Route) -> Rule:
+def compile_rule(number: int, route: Route) -> Rule:
+    """Return one route ready to be tried; raise `Invalid` for one that can't be used."""
     source = "/.*" if route.src is None else route.src
     if not isinstance(source, str) or not isinstance(route.dest, str | None):
         raise Invalid(what="src and dest must be texts")
@@ -139,10 +163,11 @@ def _compile_rule(number: int, route: Route) -> Rule:
             raise Invalid(what=f"the header {name!r} can't be sent")
         if name.lower() not in RESERVED_HEADERS:
             headers.append((name.lower(), parse_template(value)))
-    literal = find_literal(source)
+    literal, is_open = find_literal(source) or (None, False)
     return Rule(
         number=number,
         literal=literal,
+        is_open=is_open,
         pattern=None if literal is not None else compile_pattern(source, is_case_sensitive=route.case_sensitive),
         methods=frozenset(method.upper() for method in route.methods),
         has=tuple(compile_condition(raw) for raw in route.has),
@@ -153,4 +178,5 @@ def _compile_rule(number: int, route: Route) -> Rule:
         is_continue=route.is_continue,
         is_check=route.check,
         is_case_sensitive=route.case_sensitive,
+        is_important=route.important,
     )

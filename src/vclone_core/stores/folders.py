@@ -75,6 +75,25 @@ def open_beneath(root: int, path: str) -> int:
     return descriptor
 
 
+def read_text(folder: Path, path: str, *, limit_bytes: int = MAX_TEXT_BYTES) -> str | None:
+    """Return the text of the regular file `path` below a folder; None where there is none.
+
+    Raises `ValueError` for a larger one; bytes that are no UTF-8 are replaced.
+    """
+    root = open_folder(folder)
+    try:
+        descriptor = open_beneath(root, path)
+    except OSError:
+        return None
+    finally:
+        os.close(root)
+    with os.fdopen(descriptor, "rb") as file:
+        content = file.read(limit_bytes + 1)
+    if len(content) > limit_bytes:
+        raise ValueError(f"{path} has more than {limit_bytes} bytes")
+    return content.decode("utf-8", "replace")
+
+
 def _walk(folder: Path, prefix: str, depth: int) -> Iterator[str]:
     with os.scandir(folder) as entries:
         found = sorted(entries, key=lambda entry: (entry.is_dir(follow_symlinks=False), entry.name))

@@ -5,19 +5,26 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
 from vclone_core.build.context import OutputFile, Work
 from vclone_core.errors import OutputMissing, OutputRefused
 from vclone_core.models import BuildLimits
-from vclone_core.rules.output import Tally, check_path, format_size, is_skipped, pick_output
-from vclone_core.rules.route_sources import OutputConfig, parse_output_config
-from vclone_core.stores.folders import open_beneath, open_folder
+from vclone_core.rules.headers_file import parse_headers
+from vclone_core.rules.output import Tally, check_path, format_size, is_secret, is_skipped, pick_output
+from vclone_core.rules.redirects_file import parse_redirects
+from vclone_core.rules.route_sources import RULE_FILES, OutputConfig, clean_pages, parse_output_config
+from vclone_core.rules.types import pick_type
+from vclone_core.rules.vercel_config import NAME as VERCEL_JSON
+from vclone_core.stores.folders import read_text
 
 READY_OUTPUT: Final = ".vercel/output"
 MAX_CONFIG_BYTES: Final = 4 * 1024**2
+MAX_RULES_BYTES: Final = 16 * 1024**2
 PRESENT_NAMES: Final = 20
+TOLD_PROBLEMS: Final = 100
 
 
 async def collect_output(work: Work) -> None:
@@ -32,7 +39,12 @@ async def collect_output(work: Work) -> None:
     work.output = await asyncio.to_thread(_refuse_links, work.folder, work.output)
     is_prebuilt = work.plan is None
     is_plain = work.plan is not None and work.output.samefile(work.root)
-    files = await asyncio.to_thread(lambda: tuple(_Walk(work, is_plain=is_plain, keeps_all=is_prebuilt).list_files()))
+    if work.config is None:
+        await _read_rule_files(work)
+    walk = _Walk(work, is_plain=is_plain, keeps_all=is_prebuilt)
+    files = await asyncio.to_thread(walk.list_all)
+    for path in walk.secrets[:PRESENT_NAMES]:
+        await work.build.log.line(f"{path} is never deployed: it may hold secrets")
     if not files:
         raise OutputRefused(what="the output folder has no files", hint="Check the build command and its log above.")
     work.files = files
@@ -60,6 +72,28 @@ def _find_ready_output(work: Work) -> tuple[Path, OutputConfig] | None:
     return None
 
 
+async def _read_rule_files(work: Work) -> None:
+    """Read `_redirects` and `_headers`, and tell what of them can't be used."""
+    assert work.output is not None
+    try:
+        redirects = await asyncio.to_thread(read_text, work.output, "_redirects", limit_bytes=MAX_RULES_BYTES)
+        headers = await asyncio.to_thread(read_text, work.output, "_headers", limit_bytes=MAX_RULES_BYTES)
+    except ValueError as error:
+        raise OutputRefused(what=str(error)) from error
+    log = work.build.log
+    if redirects is not None:
+        rules = work.redirects = await asyncio.to_thread(parse_redirects, redirects)
+        await log.line(f"_redirects: {len(rules.forced) + len(rules.others):,} rules")
+    if headers is not None:
+        work.headers = await asyncio.to_thread(parse_headers, headers)
+        await log.line(f"_headers: {len(work.headers.routes):,} rules")
+    problems = (*work.redirects.problems, *work.headers.problems)
+    for problem in problems[:TOLD_PROBLEMS]:
+        await log.line(problem)
+    if len(problems) > TOLD_PROBLEMS:
+        await log.line(f"and {len(problems) - TOLD_PROBLEMS:,} more such lines")
+
+
 def _refuse_links(folder: Path, output: Path) -> Path:
     """Return where the output really lies; raise `OutputRefused` when a link leads there, wherever it points."""
     name = output.relative_to(folder)
@@ -72,15 +106,10 @@ def _refuse_links(folder: Path, output: Path) -> Path:
 
 
 def _read_config(folder: Path, path: Path) -> str | None:
-    root = open_folder(folder)
     try:
-        descriptor = open_beneath(root, path.relative_to(folder).as_posix())
-    except OSError:
-        return None
-    finally:
-        os.close(root)
-    with os.fdopen(descriptor, "rb") as file:
-        return file.read(MAX_CONFIG_BYTES).decode("utf-8", "replace")
+        return read_text(folder, path.relative_to(folder).as_posix(), limit_bytes=MAX_CONFIG_BYTES)
+    except ValueError as error:
+        raise OutputRefused(what=str(error)) from error
 
 
 def _find_output(work: Work) -> Path:
@@ -147,20 +176,34 @@ class _Walk:
         self.keeps_all = keeps_all
         self.limits: BuildLimits = work.build.limits
         self.tally = Tally(work.build.limits)
-        self.overrides = work.config.overrides
+        self.overrides = {} if work.config is None else work.config.overrides
+        self.has_clean_urls = work.config is None and work.vercel.clean_urls
+        self.secrets: list[str] = []
         copied_from = work.detection.definition.copied_from if work.detection else None
         self.copied = work.root / copied_from if copied_from else None
 
-    def list_files(self) -> Iterator[OutputFile]:
-        """Yield every file to be deployed, in the order of names."""
-        yield from self._walk("", "")
+    def list_all(self) -> tuple[OutputFile, ...]:
+        """Return every file to be deployed, in the order of names; `secrets` has what was left out as one."""
+        files = tuple(self._walk("", ""))
+        if not self.has_clean_urls:
+            return files
+        clean = clean_pages(file.path for file in files)
+        return tuple(
+            replace(file, path=clean[file.path], type=file.type or pick_type(file.path)) if file.path in clean else file
+            for file in files
+        )
 
     def _walk(self, path: str, local: str) -> Iterator[OutputFile]:
         """Yield the files below `path`, which lie below `local`; they differ only behind a link to a folder."""
         with os.scandir(self.root / local) as entries:
             found = sorted(entries, key=lambda entry: entry.name)
         for entry in found:
+            if is_secret(entry.name):
+                self.secrets.append(f"{path}{entry.name}")
+                continue
             if not self.keeps_all and is_skipped(entry.name, is_plain=self.is_plain):
+                continue
+            if not path and (entry.name in RULE_FILES or (self.keeps_all and entry.name == VERCEL_JSON)):
                 continue
             yield from self._take(entry, f"{path}{entry.name}", f"{local}{entry.name}")
 
@@ -192,7 +235,10 @@ class _Walk:
         if link.is_relative_to(target):
             raise OutputRefused(what=f"{path} is a link to a folder that holds it")
         inside = target.relative_to(self.root).as_posix()
-        if not self.keeps_all and any(is_skipped(name, is_plain=self.is_plain) for name in inside.split("/")):
+        names = inside.split("/")
+        if any(map(is_secret, names)) or (
+            not self.keeps_all and any(is_skipped(name, is_plain=self.is_plain) for name in names)
+        ):
             raise OutputRefused(what=f"{path} is a link to {inside}, which is never deployed")
         return inside
 

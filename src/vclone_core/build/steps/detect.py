@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from pathlib import Path
+from typing import Final
 
 from vclone_core.build.context import Work
 from vclone_core.errors import DetectFailed
@@ -11,16 +12,25 @@ from vclone_core.rules.buildplan import BuildPlan, adjust_plan, plan_build
 from vclone_core.rules.definitions import parse_frameworks
 from vclone_core.rules.frameworks import Listing, detect, list_wanted_texts
 from vclone_core.rules.output import check_path
-from vclone_core.stores.folders import read_listing
+from vclone_core.rules.vercel_config import NAME as VERCEL_JSON
+from vclone_core.rules.vercel_config import VercelConfig, parse_vercel_config
+from vclone_core.stores.folders import read_listing, read_text
+
+MAX_CONFIG_BYTES: Final = 32 * 1024**2
 
 
 async def detect_framework(work: Work) -> None:
-    """Find the root directory, the framework and the plan; raise `DetectFailed` or `MissingScript`."""
+    """Find the root directory, its `vercel.json`, the framework and the plan.
+
+    Raises `DetectFailed` or `MissingScript`.
+    """
     build = work.build
     if work.source.kind == "prebuilt":
         await build.log.line("A finished output: nothing to install or build")
+        work.vercel = await asyncio.to_thread(_read_vercel_config, work.root)
         return
     work.root = _find_root(work.folder, build.project_settings.root_directory)
+    work.vercel = await asyncio.to_thread(_read_vercel_config, work.root)
     frameworks, problems = parse_frameworks(build.plugins.framework_texts)
     for problem in problems:
         await build.log.line(f"Framework definition left out: {problem}")
@@ -35,6 +45,14 @@ async def detect_framework(work: Work) -> None:
     await build.log.line(f"Framework: {work.detection.definition.name}")
     for reason in work.plan.reasons:
         await build.log.line(f"  {reason}")
+
+
+def _read_vercel_config(root: Path) -> VercelConfig:
+    try:
+        text = read_text(root, VERCEL_JSON, limit_bytes=MAX_CONFIG_BYTES)
+    except ValueError as error:
+        raise DetectFailed(what=str(error)) from error
+    return VercelConfig() if text is None else parse_vercel_config(text)
 
 
 def _find_root(folder: Path, root_directory: str) -> Path:

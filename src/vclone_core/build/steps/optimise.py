@@ -18,7 +18,7 @@ from vclone_core.build.context import OutputFile, Work
 from vclone_core.errors import DetectFailed, Invalid, OutputRefused
 from vclone_core.models import FileEntry, Manifest, Route, Variant
 from vclone_core.rules.output import COMPRESS_FROM_BYTES, is_fingerprinted, is_worth
-from vclone_core.rules.route_sources import plan_routes
+from vclone_core.rules.route_sources import Sources, plan_routes
 from vclone_core.rules.tables import compile_table
 from vclone_core.rules.types import is_compressible, pick_type
 from vclone_core.stores.folders import open_beneath, open_folder
@@ -184,12 +184,14 @@ def _write(folder: Path, sha256: str, body: bytes) -> Path:
 def _compile_routes(work: Work) -> tuple[Route, ...]:
     project = work.build.claim.project
     before = [route for _, routes in work.build.plugins.ask("request_rules", project=project) for route in routes]
-    routes = plan_routes(
-        before=before,
-        configured=work.config.routes,
-        files=work.entries,
+    sources = Sources(
+        ready=None if work.config is None else work.config.routes,
+        vercel=work.vercel,
+        redirects=work.redirects,
+        headers=work.headers,
         is_single_page=work.detection is not None and work.detection.definition.single_page,
     )
+    routes = plan_routes(sources, work.entries, before=before)
     try:
         compile_table(Manifest(work.build.claim.deployment.id, project.id, None, work.entries, routes))
     except Invalid as error:
