@@ -64,10 +64,11 @@ class TemplatePattern:
 
 @dataclass(frozen=True, slots=True)
 class LinearPattern:
-    """A pattern on RE2. `spelled` is its text with its case rule inside, as `PatternSet` needs it."""
+    """A pattern on RE2. `spelled` is its text with its case rule inside, as `PatternSet` needs it; `size` its steps."""
 
     compiled: Any
     spelled: str
+    size: int
 
     @property
     def names(self) -> frozenset[str]:
@@ -147,7 +148,7 @@ def _compile_linear(source: str, text: str, *, is_case_sensitive: bool) -> Patte
         raise Invalid(what=f"the pattern {source!r} can't be used ({reason})") from error
     if size > PROGRAM_LIMIT:
         raise Invalid(what=f"the pattern {source!r} can't be used (it is too large: {size} > {PROGRAM_LIMIT} steps)")
-    return LinearPattern(compiled, spelled)
+    return LinearPattern(compiled, spelled, size)
 
 
 def _compile_looking(source: str, text: str, *, is_case_sensitive: bool) -> Pattern:
@@ -155,7 +156,7 @@ def _compile_looking(source: str, text: str, *, is_case_sensitive: bool) -> Patt
 
     flags = regex.VERSION0 | regex.ASCII | (0 if is_case_sensitive else regex.IGNORECASE)
     try:
-        return LookingPattern(regex.compile(text, flags))
+        return LookingPattern(regex.compile(_REFERENCE.sub(r"(?P=\1)", text), flags))
     except (regex.error, RecursionError, OverflowError, ValueError) as error:
         raise Invalid(what=f"the pattern {source!r} can't be used ({error})") from error
 
@@ -171,6 +172,7 @@ def _make_options() -> Any:
 _OPTIONS: Final = _make_options()
 _UNICODE: Final = re.compile(r"(?<!\\)((?:\\\\)*)\\u(?:([0-9A-Fa-f]{4})|\{([0-9A-Fa-f]{1,6})\})")
 _NAMED: Final = re.compile(r"\(\?<(?=[A-Za-z_])")
+_REFERENCE: Final = re.compile(r"\\k<([A-Za-z_][A-Za-z0-9_]*)>")
 # Look-ahead, look-behind, atomic groups, back-references by number and name.
 _LOOKING: Final = re.compile(r"\(\?(?:[=!>]|<[=!])|(?<!\\)(?:\\\\)*\\(?:[1-9]|k[<{])")
 
@@ -252,27 +254,39 @@ def _split_alternatives(text: str) -> Iterator[str]:
 class PatternSet:
     """Linear patterns asked all at once: which of them a text may match."""
 
-    # RE2 shares a memory limit among the patterns of a set; small sets stay far from it.
+    # The patterns of one set share its memory: small sets stay far from its end.
     SIZE: Final = 32
+    PROGRAM: Final = 4_000
 
     def __init__(self, patterns: Sequence[LinearPattern]) -> None:
-        self._sets = [self._make(patterns[at : at + self.SIZE]) for at in range(0, len(patterns), self.SIZE)]
+        self._sets: list[tuple[Any, range]] = []
+        start = size = 0
+        for number, pattern in enumerate(patterns):
+            if number - start >= self.SIZE or (size + pattern.size > self.PROGRAM and number > start):
+                self._sets.append(self._make(patterns, range(start, number)))
+                start, size = number, 0
+            size += pattern.size
+        self._sets.append(self._make(patterns, range(start, len(patterns))))
 
-    def _make(self, patterns: Sequence[LinearPattern]) -> tuple[Any, int]:
+    def _make(self, patterns: Sequence[LinearPattern], numbers: range) -> tuple[Any, range]:
         made = re2.Set.FullMatchSet(_OPTIONS)
-        for pattern in patterns:
-            made.Add(pattern.spelled)
+        for number in numbers:
+            made.Add(patterns[number].spelled)
         # A set that ran out of memory says that nothing matches: the one that always does tells the difference.
         made.Add(".*")
-        made.Compile()
-        return made, len(patterns)
+        try:
+            made.Compile()
+        except re2.error:
+            return None, numbers
+        return made, numbers
 
     def find(self, text: str) -> list[int]:
         """Return the numbers of the patterns that may match, in order; those that can't are left out."""
         found: list[int] = []
-        for place, (one, count) in enumerate(self._sets):
-            numbers = sorted(one.Match(text))
-            if count not in numbers:
-                numbers = list(range(count))
-            found += [place * self.SIZE + number for number in numbers if number < count]
+        for made, numbers in self._sets:
+            matched = [] if made is None else sorted(made.Match(text))
+            if len(numbers) in matched:
+                found += [numbers[place] for place in matched[:-1]]
+            else:
+                found += numbers
         return found
