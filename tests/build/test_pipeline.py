@@ -422,7 +422,7 @@ async def test_ready_output_brings_its_routes_and_overrides(place: Place, prefix
     files = {"config.json": json.dumps(CONFIG), "static/about.html": "x", "static/data": "{}"}
     manifest = await place.deploy(PREBUILT, files={prefix + path: text for path, text in files.items()})
     assert {path: entry.type for path, entry in manifest.files.items()} == {
-        "/about": "application/octet-stream",
+        "/about": "text/html; charset=utf-8",
         "/data": "application/json",
     }
     assert manifest.routes[0].src == "/old"
@@ -435,7 +435,7 @@ async def test_ready_output_brings_its_routes_and_overrides(place: Place, prefix
         ("[]", "version must be 3"),
         ('{"version": 2}', "version must be 3"),
         ('{"version": 3, "routes": {}}', "routes must be a list"),
-        ('{"version": 3, "routes": [{"src": "/a"}, {"dest": "/b"}]}', "routes[1].src must be a text"),
+        ('{"version": 3, "routes": [{"src": "/a"}, {"dest": "/b"}]}', "routes[1].src is missing"),
         ('{"version": 3, "routes": [{"handle": "odd"}]}', "routes[0].handle"),
         ('{"version": 3, "routes": [{"src": "/a", "status": "308"}]}', "routes[0].status"),
         ('{"version": 3, "routes": [{"src": "/(a"}]}', "routes[0]"),

@@ -81,6 +81,8 @@ def _parse_line(words: Sequence[str]) -> tuple[Route, bool]:
     if sum(map(len, words)) > LONGEST:
         raise Invalid(what=f"the line is longer than {LONGEST} characters")
     source, *others = words
+    if not _TO.match(source):
+        raise Invalid(what="a rule starts with a path from /, or with an http(s) address")
     query, to, rest = _find_destination(source, others)
     status, is_forced = _parse_status(rest[0] if rest else "301")
     conditions = [_parse_condition(word) for word in rest[1:]]
@@ -125,8 +127,6 @@ def _parse_condition(word: str) -> Mapping[str, Any]:
 
 
 def _compile_source(source: str, to: str) -> SplatPath:
-    if not _TO.match(source):
-        raise Invalid(what="a rule starts with a path from /, or with an http(s) address")
     is_same = source.rstrip("/") == to.rstrip("/")
     if is_same and source == to:
         raise Invalid(what="it leads to itself")

@@ -78,7 +78,7 @@ class _Walk:
             if decision:
                 break
         if decision is None:
-            decision = self.refuse(404)
+            decision = self.refuse(self.status if self.status is not None and self.status >= 400 else 404)
         return self.dress(decision) if isinstance(decision, Refuse) else decision
 
     def phase(self, name: str) -> Decision | None:

@@ -17,7 +17,9 @@ from vclone_core.rules.templates import decode_text, escape_template
 
 SPLAT: Final = "splat"
 _TOKEN: Final = re.compile(r":([A-Za-z][A-Za-z0-9_]*)|(\*)")
-_ADDRESS: Final = re.compile(r"https?://(?P<host>[^/?#:@]+)(?::[0-9]{1,5})?(?P<path>/[^?#]*)?", re.IGNORECASE)
+_ADDRESS: Final = re.compile(
+    r"https?://(?P<host>(?:[^/?#:@]|:(?=[A-Za-z]))+)(?::[0-9]{1,5})?(?P<path>/[^?#]*)?", re.IGNORECASE
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +39,8 @@ def compile_splat(path: str, *, splats: int = 1, is_exact: bool = False) -> Spla
     >>> compile_splat("/news/*").source, compile_splat("/blog/:slug").source
     ('^/news(?:/(?<splat>.*))?$', '^/blog/(?<slug>[^/]+?)/?$')
     """
+    if path.count("*") > splats:
+        raise Invalid(what=f"a path may have {'one *' if splats == 1 else f'at most {splats} *'}")
     found = _ADDRESS.fullmatch(path)
     has: tuple[Mapping[str, Any], ...] = ()
     names: list[str] = []
@@ -50,13 +54,11 @@ def compile_splat(path: str, *, splats: int = 1, is_exact: bool = False) -> Spla
         raise Invalid(what="the path must start with / (or with http:// or https:// and a host)")
     path = path.partition("?")[0].partition("#")[0]
     if path.endswith("/*") and path != "/*":
-        text = f"{_spell(path[:-2], '[^/]+?', names)}(?:/{_name(SPLAT, '.*', names)})?"
+        text = f"{_spell(path[:-2], '[^/]+?', names)}(?:/{_spell('*', '', names)})?"
     else:
         bare = path if is_exact or path == "/" else path.rstrip("/") or "/"
         text = _spell(bare, "[^/]+?", names) + ("" if is_exact or bare in ("/", "/*") else "/?")
-    if path.count("*") > splats:
-        raise Invalid(what=f"a path may have {'one *' if splats == 1 else f'at most {splats} *'}")
-    return SplatPath(f"^{text}$", frozenset(names), has)
+    return SplatPath(f"^{text}$", frozenset(names) - {"*"}, has)
 
 
 def fill_splat(text: str, names: Collection[str]) -> str:
@@ -76,8 +78,8 @@ _PLACE: Final = re.compile(r":([A-Za-z][A-Za-z0-9_]*)")
 
 
 def _spell(text: str, one: str, names: list[str]) -> str:
-    """Return a text as an expression, and add the names in it."""
-    parts = []
+    """Return a text as an expression, and add the names in it, and `*` for the first splat."""
+    parts: list[str] = []
     end = 0
     for found in _TOKEN.finditer(text):
         parts += [_quote(text[end : found.start()])]
@@ -85,7 +87,8 @@ def _spell(text: str, one: str, names: list[str]) -> str:
         if found[1]:
             parts.append(_name(found[1], one, names))
         else:
-            parts.append("(.*)" if SPLAT in names else _name(SPLAT, ".*", names))
+            parts.append("(.*)" if "*" in names else _name(SPLAT, ".*", names))
+            names.append("*")
     return "".join((*parts, _quote(text[end:])))
 
 

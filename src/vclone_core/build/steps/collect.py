@@ -247,4 +247,7 @@ class _Walk:
         if served is not None and (problem := check_path(served.strip("/") or "index.html")):
             raise OutputRefused(what=f"the override path {served[:200]!r} {problem}")
         is_copied = self.copied is not None and os.path.lexists(self.copied / path)
+        if served is not None and type_ is None:
+            # A page whose `.html` was taken away is still a page.
+            type_ = pick_type(path)
         return OutputFile(f"/{(served or path).strip('/')}", local, size, type_, is_copied)
