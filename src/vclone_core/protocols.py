@@ -82,10 +82,13 @@ class ObjectStore(Protocol):
     async def head(self, key: str) -> ObjectInfo | None:
         """Say what is stored under `key`; None when nothing is."""
 
-    def open(self, key: str, span: Span | None = None) -> AbstractAsyncContextManager[ObjectBody]:
+    def open(
+        self, key: str, span: Span | None = None, *, etag: str | None = None
+    ) -> AbstractAsyncContextManager[ObjectBody]:
         """Open an object, whole or a span of it; raises `NotFound` when nothing is stored under `key`.
 
-        A span that does not lie within the object raises `Invalid`.
+        A span that does not lie within the object raises `Invalid`. With `etag`, as `ObjectInfo` has it, an object that
+        is another by now raises `StoreUnavailable`: a body that was cut is gone on with at the byte it was cut at.
 
         Leaving the context early stops reading upstream at once.
         """

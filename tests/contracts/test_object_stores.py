@@ -14,7 +14,7 @@ import pytest
 from tests.contracts.places import Place, read
 
 from vclone_core import ObjectStore, Span
-from vclone_core.errors import Invalid, NotFound
+from vclone_core.errors import Invalid, NotFound, StoreUnavailable
 
 MIB = 1024**2
 SIZES = [0, 1, 64 * 1024 - 1, 64 * 1024 + 1, 5 * MIB + 1]
@@ -235,6 +235,23 @@ async def test_spans_outside_the_object(store: ObjectStore, prefix: str, size: i
     with pytest.raises(Invalid):
         async with store.open(f"{prefix}a", Span(start, end)):
             pass
+
+
+async def test_a_read_bound_to_one_version(store: ObjectStore, prefix: str) -> None:
+    """What was cut is gone on with only while it is the same object."""
+    key, data = f"{prefix}a", make_bytes(100_000)
+    await store.put(key, data, size=len(data))
+    info = await store.head(key)
+    assert info is not None
+    for span in (None, Span(70_000, 99_999)):
+        async with store.open(key, span, etag=info.etag) as body:
+            assert (body.info.etag, body.size) == (info.etag, 100_000 if span is None else 30_000)
+    other = make_bytes(100_001)[1:]
+    await store.put(key, other, size=len(other), overwrite=True)
+    for span in (None, Span(70_000, 99_999)):
+        with pytest.raises(StoreUnavailable, match="another object"):
+            async with store.open(key, span, etag=info.etag):
+                pass
 
 
 async def test_missing_objects(store: ObjectStore, prefix: str) -> None:

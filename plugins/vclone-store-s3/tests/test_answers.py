@@ -47,10 +47,10 @@ async def canned(*answers: bytes) -> AsyncIterator[Canned]:
 
 
 @asynccontextmanager
-async def reading(server: Canned) -> AsyncIterator[BucketReader]:
-    store: BucketStore = make_store(
-        StoreConfig(f"s3://bucket?endpoint=http://127.0.0.1:{server.port}&read_timeout_s=2", "key", "secret")
-    )
+async def reading(server: Canned, *, connections: int = 64) -> AsyncIterator[BucketReader]:
+    endpoint = f"http://127.0.0.1:{server.port}"
+    url = f"s3://bucket?endpoint={endpoint}&read_timeout_s=1&connections={connections}"
+    store: BucketStore = make_store(StoreConfig(url, "key", "secret"))
     reader = BucketReader(store.config, Presigner(store.config), Retries())
     await reader.start()
     try:
@@ -165,6 +165,27 @@ async def test_a_refused_key_is_not_tried_again() -> None:
         with pytest.raises(StoreUnavailable):
             await read(reader, None)
         assert len(server.requests) == 1
+
+
+async def test_a_reader_without_a_connection_is_told_so() -> None:
+    async with canned(WHOLE) as server, reading(server, connections=1) as reader:
+        async with reader.open("a", None) as body:
+            with pytest.raises(StoreUnavailable, match="all of our 1 connections to it stayed in use"):
+                await reader.head("a")
+            assert b"".join([chunk async for chunk in body.chunks]) == BODY
+        assert await read(reader, None) == BODY
+
+
+async def test_a_read_bound_to_one_version_says_so() -> None:
+    async with canned(PART, WHOLE, failure("412 No", "PreconditionFailed")) as server, reading(server) as reader:
+        async with reader.open("a", SPAN, '"e"') as body:
+            assert b"".join([chunk async for chunk in body.chunks]) == b"2345"
+        assert b'If-Match: "e"\r\n' in server.requests[0]
+        for etag in ('"other"', '"e"'):  # A server that ignores the condition, and one that doesn't.
+            with pytest.raises(StoreUnavailable, match="another object"):
+                async with reader.open("a", None, etag):
+                    pass
+        assert len(server.requests) == 3
 
 
 async def test_a_url_is_reused() -> None:

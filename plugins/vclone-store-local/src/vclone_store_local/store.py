@@ -86,16 +86,20 @@ class FolderStore:
         path = self._path(key)
         return await self._run(lambda: files.head(path, key))
 
-    def open(self, key: str, span: Span | None = None) -> AbstractAsyncContextManager[ObjectBody]:
-        return self._open(key, self._path(key), span)
+    def open(
+        self, key: str, span: Span | None = None, *, etag: str | None = None
+    ) -> AbstractAsyncContextManager[ObjectBody]:
+        return self._open(key, self._path(key), span, etag)
 
     @asynccontextmanager
-    async def _open(self, key: str, path: Path, span: Span | None) -> AsyncGenerator[ObjectBody]:
+    async def _open(self, key: str, path: Path, span: Span | None, etag: str | None) -> AsyncGenerator[ObjectBody]:
         reader = await self._run(lambda: files.open_object(path, key, span), undo=_close)
         if reader is None:
             raise errors.NotFound(what="object")
         chunks = self._chunks(reader)
         try:
+            if etag not in (None, reader.info.etag):
+                raise errors.StoreUnavailable(why=f"{key} is another object by now", is_passing=False)
             yield ObjectBody(reader.info, reader.size, chunks, path)
         finally:
             await chunks.aclose()

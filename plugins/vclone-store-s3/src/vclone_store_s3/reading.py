@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import re
 import ssl
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Mapping
 from contextlib import asynccontextmanager
 from email.utils import parsedate_to_datetime
 from typing import Final
@@ -20,6 +20,7 @@ from vclone_store_s3.retrying import Retries
 from vclone_store_s3.signing import Presigner
 
 CHUNK_BYTES: Final = 64 * 1024
+_CONDITIONS: Final = {412: "If-Match", 416: "Range"}
 _CONTENT_RANGE: Final = re.compile(r"bytes (\d{1,18})-(\d{1,18})/(\d{1,18})")
 
 
@@ -31,6 +32,8 @@ class BucketReader:
         self._presigner = presigner
         self._session: aiohttp.ClientSession | None = None
         self._retries = retries
+        # The session would let requests wait for a connection too, but not say what they waited for.
+        self._places = asyncio.Semaphore(config.connections)
 
     async def start(self) -> None:
         """Make the session; connections come with the first reads."""
@@ -54,28 +57,51 @@ class BucketReader:
 
     async def head(self, key: str) -> ObjectInfo | None:
         """Say what is stored under `key`."""
-        response = await self._request("HEAD", key, None)
-        response.close()
+        async with self._place():
+            response = await self._request("HEAD", key, {})
+            response.close()
         return None if response.status == 404 else _describe(response, key, response.headers.get("Content-Length"))
 
     @asynccontextmanager
-    async def open(self, key: str, span: Span | None) -> AsyncGenerator[ObjectBody]:
-        """Open an object, whole or a span of it."""
-        response = await self._request("GET", key, span)
-        try:
-            if response.status == 404:
-                raise errors.NotFound(what="object")
-            if response.status == 416 and span is not None:
-                raise errors.Invalid(what=f"bytes {span.start}-{span.end} do not lie within the object")
-            info, size, skipped = _measure(response, key, span)
-            chunks = self._chunks(response, key, size, skipped)
+    async def open(self, key: str, span: Span | None, etag: str | None = None) -> AsyncGenerator[ObjectBody]:
+        """Open an object, whole or a span of it; with `etag` only while it is the same object."""
+        headers = {} if span is None else {"Range": f"bytes={span.start}-{span.end}"}
+        if etag is not None:
+            headers["If-Match"] = etag
+        async with self._place():
+            response = await self._request("GET", key, headers)
             try:
-                yield ObjectBody(info, size, chunks)
+                if response.status == 404:
+                    raise errors.NotFound(what="object")
+                if response.status == 412:
+                    raise _changed(key)
+                if response.status == 416 and span is not None:
+                    raise errors.Invalid(what=f"bytes {span.start}-{span.end} do not lie within the object")
+                info, size, skipped = _measure(response, key, span)
+                if etag not in (None, info.etag):
+                    raise _changed(key)  # Some servers don't know the condition.
+                chunks = self._chunks(response, key, size, skipped)
+                try:
+                    yield ObjectBody(info, size, chunks)
+                finally:
+                    await chunks.aclose()
             finally:
-                await chunks.aclose()
+                # Drops the connection unless the body was read to its end; then it is in the pool again already.
+                response.close()
+
+    @asynccontextmanager
+    async def _place(self) -> AsyncGenerator[None]:
+        """Hold one of the connections; raise `StoreUnavailable` when others keep them all for too long."""
+        try:
+            async with asyncio.timeout(self._config.read_timeout_s):
+                await self._places.acquire()
+        except TimeoutError:
+            why = f"all of our {self._config.connections} connections to it stayed in use"
+            raise errors.StoreUnavailable(why=why, is_passing=False) from None
+        try:
+            yield
         finally:
-            # Drops the connection unless the body was read to its end; then it is in the pool again already.
-            response.close()
+            self._places.release()
 
     async def _chunks(
         self, response: aiohttp.ClientResponse, key: str, size: int, skipped: int
@@ -94,25 +120,24 @@ class BucketReader:
                 left -= len(chunk)
                 yield chunk
 
-    async def _request(self, method: str, key: str, span: Span | None) -> aiohttp.ClientResponse:
-        """Return an answer of status 200, 206, 404 or 416."""
+    async def _request(self, method: str, key: str, headers: Mapping[str, str]) -> aiohttp.ClientResponse:
+        """Return an answer of status 200, 206, 404, or what the conditions in `headers` lead to: 412, 416."""
         try:
             async with asyncio.timeout(self._config.read_timeout_s):
-                return await self._retries.run(lambda: self._try(method, key, span))
+                return await self._retries.run(lambda: self._try(method, key, headers))
         except TimeoutError as error:
             raise unreachable(error, self._config.endpoint) from error
 
-    async def _try(self, method: str, key: str, span: Span | None) -> aiohttp.ClientResponse:
+    async def _try(self, method: str, key: str, headers: Mapping[str, str]) -> aiohttp.ClientResponse:
         if self._session is None:
             raise errors.StoreUnavailable(why="it is closed")
         if method == "GET":
             url = self._presigner.read_url(key)
         else:
             url = URL(self._presigner.sign(method, key, expires_s=300), encoded=True)
-        headers = {} if span is None else {"Range": f"bytes={span.start}-{span.end}"}
         try:
             response = await self._session.request(method, url, headers=headers, allow_redirects=False)
-            if response.status in (200, 206) or (response.status == 416 and span is not None):
+            if response.status in (200, 206) or _CONDITIONS.get(response.status) in headers:
                 return response
             async with response:
                 body = await response.content.read(4096)
@@ -126,6 +151,10 @@ class BucketReader:
         if response.status in (400, 403) and method == "GET" and self._presigner.forget(key):
             failure.facts["is_passing"] = True
         raise failure
+
+
+def _changed(key: str) -> errors.StoreUnavailable:
+    return errors.StoreUnavailable(why=f"{key} is another object by now", is_passing=False)
 
 
 def _measure(response: aiohttp.ClientResponse, key: str, span: Span | None) -> tuple[ObjectInfo, int, int]:

@@ -104,8 +104,10 @@ class BucketStore:
     async def head(self, key: str) -> ObjectInfo | None:
         return await self._reader.head(check_object_key(key))
 
-    def open(self, key: str, span: Span | None = None) -> AbstractAsyncContextManager[ObjectBody]:
-        return self._reader.open(check_object_key(key), span)
+    def open(
+        self, key: str, span: Span | None = None, *, etag: str | None = None
+    ) -> AbstractAsyncContextManager[ObjectBody]:
+        return self._reader.open(check_object_key(key), span, etag)
 
     async def list(self, prefix: str) -> AsyncIterator[ObjectInfo]:
         check_object_prefix(prefix)
