@@ -175,9 +175,9 @@ async def measure() -> None:
         manifest = sample_manifest(1_000, routes)
         key = "prj_1/dep_1/manifest.json"
         content = encode_manifest(manifest)
-        await parts.objects.put(key, content, size=len(content))
+        await parts.objects.store.put(key, content, size=len(content))
         blob = hashlib.sha256(BODY).hexdigest()
-        await parts.objects.put(f"prj_1/blobs/{blob}", BODY, size=len(BODY))
+        await parts.objects.store.put(f"prj_1/blobs/{blob}", BODY, size=len(BODY))
         parts.cache.put(Site(HOST, "prj_1", "dep_1", key, AliasKind.PRODUCTION, 1))
         await parts.manifests.load(parts.cache.find(HOST).site)  # type: ignore[union-attr]
         requests = await measure_requests(parts)

@@ -325,6 +325,12 @@ class StoreUnavailable(Unavailable):
     code = "store_unavailable"
 
 
+class StoreBusy(StoreUnavailable):
+    """The object store is busy: {limit} reads are under way, and none ended in time."""
+
+    code = "store_busy"
+
+
 class ServiceFailed(Unavailable):
     """{what} did not start: {why}."""
 

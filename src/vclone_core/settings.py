@@ -60,6 +60,7 @@ class Settings(BaseSettings):
     edge_negative_ttl_s: float = Field(5.0, gt=0, le=10, description="How long an edge remembers an unknown host.")
     edge_stale_s: float = Field(86_400.0, ge=86_400, description="How long a site is served when the API is silent.")
     edge_hot_bytes: int = Field(64 * 1024**2, ge=0, description="Memory for hot blobs, per edge worker.")
+    edge_store_reads: int = Field(48, ge=1, le=1024, description="Reads of the object store at once, per edge worker.")
     edge_disk_bytes: int = Field(512 * 1024**2, ge=0, description="Disk for manifests and hot blobs, per edge.")
 
     api_host: str = Field("127.0.0.1", description="Address the API and dashboard listen on.")

@@ -1,6 +1,9 @@
 """Hot blobs: small files' bytes in memory, by their key in the object store, so content-addressed and never stale.
 
-Filled whole and checked against their hash, once however many requests wait. Larger blobs are streamed (`stream.py`).
+    memory -> disk -> object store
+
+Filled whole and checked against their hash, once however many requests wait. The disk comes in only where the store's
+objects are not local files themselves. Larger blobs are streamed (`stream.py`).
 """
 
 from __future__ import annotations
@@ -14,7 +17,8 @@ from typing import Final
 
 from vclone_core.errors import NotFound, StoreUnavailable, UpstreamTimeout, VcloneError
 from vclone_core.log import get_log
-from vclone_core.protocols import ObjectStore
+from vclone_edge.disktier import DiskTier
+from vclone_edge.upstream import Readable
 
 ADMIT_BYTES: Final = 1024 * 1024
 ENTRY_BYTES: Final = 512  # What an entry costs beside its bytes: many empty files are not free.
@@ -34,11 +38,13 @@ class Hot:
 class HotBlobs:
     """A byte-bounded memory of blobs in their order of use."""
 
-    def __init__(self, store: ObjectStore, *, limit_bytes: int) -> None:
+    def __init__(self, store: Readable, disk: DiskTier | None = None, *, limit_bytes: int) -> None:
         self.store = store
+        self.disk = disk
         self.limit_bytes = limit_bytes
         self.used_bytes = 0
         self.fills = 0
+        self.disk_hits = 0
         self._kept: OrderedDict[str, Hot] = OrderedDict()
         self._flights: dict[str, asyncio.Task[Hot | VcloneError]] = {}
 
@@ -52,6 +58,10 @@ class HotBlobs:
         if hot is not None:
             self._kept.move_to_end(key)
         return hot
+
+    def keys(self) -> list[str]:
+        """Return the keys in memory, the least recently used first."""
+        return [*self._kept]
 
     async def load(self, key: str, *, sha256: str, size: int) -> Hot:
         """Return a blob, read whole; raise `StoreUnavailable` or `UpstreamTimeout`, also for a blob that is damaged."""
@@ -73,22 +83,44 @@ class HotBlobs:
 
     async def _fill(self, key: str, sha256: str, size: int) -> Hot | VcloneError:
         self.fills += 1
-        try:
-            async with asyncio.timeout(FILL_S), self.store.open(key) as body:
-                content = b"".join([chunk async for chunk in body.chunks])
-        except TimeoutError:
-            return UpstreamTimeout(what="The object store")
-        except NotFound:
-            log.error("blob.missing", key=key)
-            return StoreUnavailable(why="an object of this deployment is missing")
-        except VcloneError as error:
-            return error
-        if len(content) != size or hashlib.sha256(content).hexdigest() != sha256:
-            log.error("blob.damaged", key=key, size=size, found=len(content))
-            return StoreUnavailable(why="an object of this deployment is damaged")
+        content = await self._read_disk(key, sha256, size)
+        if content is None:
+            try:
+                content = await self._read_store(key, sha256, size)
+            except VcloneError as error:
+                return error
         hot = self._kept[key] = Hot(content, time.monotonic())
         self.used_bytes += size + ENTRY_BYTES
         while self.used_bytes > self.limit_bytes and self._kept:
             _, freed = self._kept.popitem(last=False)
             self.used_bytes -= len(freed.content) + ENTRY_BYTES
         return hot
+
+    async def _read_disk(self, key: str, sha256: str, size: int) -> bytes | None:
+        if self.disk is None or self.store.is_local:
+            return None
+        content = await self.disk.get(key)
+        if content is None or not _is_whole(content, sha256, size):
+            return None
+        self.disk_hits += 1
+        return content
+
+    async def _read_store(self, key: str, sha256: str, size: int) -> bytes:
+        try:
+            async with asyncio.timeout(FILL_S), self.store.open(key) as body:
+                content = b"".join([chunk async for chunk in body.chunks])
+        except TimeoutError:
+            raise UpstreamTimeout(what="The object store") from None
+        except NotFound:
+            log.error("blob.missing", key=key)
+            raise StoreUnavailable(why="an object of this deployment is missing") from None
+        if not _is_whole(content, sha256, size):
+            log.error("blob.damaged", key=key, size=size, found=len(content))
+            raise StoreUnavailable(why="an object of this deployment is damaged")
+        if self.disk is not None and not self.store.is_local:
+            self.disk.keep(key, content)
+        return content
+
+
+def _is_whole(content: bytes, sha256: str, size: int) -> bool:
+    return len(content) == size and hashlib.sha256(content).hexdigest() == sha256

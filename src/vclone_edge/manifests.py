@@ -16,10 +16,10 @@ from cachetools import TTLCache
 from vclone_core.errors import Invalid, NotFound, StoreUnavailable
 from vclone_core.log import get_log
 from vclone_core.models import Site
-from vclone_core.protocols import ObjectStore
 from vclone_core.rules.answers import CompiledManifest, compile_manifest
 from vclone_core.rules.manifests import decode_manifest
-from vclone_edge.diskfiles import DiskCache
+from vclone_edge.disktier import DiskTier
+from vclone_edge.upstream import Readable
 
 MEMORY_BYTES: Final = 256 * 1024**2
 # Python objects of a manifest against its JSON, measured by benchmarks/edge_rules.py.
@@ -35,7 +35,7 @@ log = get_log(__name__)
 class Manifests:
     """Compiled manifests by their key in the object store."""
 
-    def __init__(self, store: ObjectStore, disk: DiskCache | None, *, memory_bytes: int = MEMORY_BYTES) -> None:
+    def __init__(self, store: Readable, disk: DiskTier | None, *, memory_bytes: int = MEMORY_BYTES) -> None:
         self.store = store
         self.disk = disk
         self.memory_bytes = memory_bytes
@@ -43,7 +43,6 @@ class Manifests:
         self.refusals = 0
         self._kept: OrderedDict[str, tuple[CompiledManifest, int]] = OrderedDict()
         self._used_bytes = 0
-        self._writes: set[asyncio.Task[None]] = set()
         self._flights: dict[str, asyncio.Task[CompiledManifest | StoreUnavailable]] = {}
         self._failed: TTLCache[str, StoreUnavailable] = TTLCache(1024, FAILURE_S, timer=time.monotonic)
 
@@ -54,6 +53,10 @@ class Manifests:
             return None
         self._kept.move_to_end(site.manifest_key)
         return kept[0]
+
+    def keys(self) -> list[str]:
+        """Return the keys in memory, the least recently used first."""
+        return [*self._kept]
 
     async def load(self, site: Site) -> CompiledManifest:
         """Return a site's manifest from wherever it is; raise `StoreUnavailable` when it can't be had or served."""
@@ -73,21 +76,23 @@ class Manifests:
         return outcome
 
     async def close(self) -> None:
-        """End the loads under way; return when what was loaded is on disk."""
+        """End the loads under way."""
         tasks = list(self._flights.values())
         for task in tasks:
             task.cancel()
-        await asyncio.gather(*tasks, *self._writes, return_exceptions=True)
+        await asyncio.gather(*tasks, return_exceptions=True)
 
     async def _load(self, site: Site) -> CompiledManifest | StoreUnavailable:
         key = site.manifest_key
         try:
             async with asyncio.timeout(LOAD_S):
-                content = await asyncio.to_thread(self.disk.get, key) if self.disk else None
-                is_new = content is None
-                if content is None:
+                compiled = await self._load_from_disk(site)
+                if compiled is None:
                     content = await self._fetch(key)
-            compiled = await self._compile(content, site)
+                    compiled = await self._compile(content, site)
+                    self._keep(key, compiled, len(content) * GROWTH)
+                    if self.disk:
+                        self.disk.keep(key, content)
         except TimeoutError:
             error = StoreUnavailable(why="a manifest took too long")
         except StoreUnavailable as raised:
@@ -96,17 +101,23 @@ class Manifests:
             # Ours to mend, not the visitor's: it must not look like a bad request or a missing page.
             error = StoreUnavailable(why=f"the manifest of this deployment can't be used: {raised.sentence}")
         else:
-            self._keep(key, compiled, len(content) * GROWTH)
-            if is_new and self.disk:
-                # Nobody waits for the disk: the manifest is ready to answer.
-                write = asyncio.create_task(asyncio.to_thread(self.disk.put, key, content))
-                self._writes.add(write)
-                write.add_done_callback(self._writes.discard)
             return compiled
         self.refusals += 1
         self._failed[key] = error
         log.error("manifest.refused", host=site.host, deployment=site.deployment_id, why=error.sentence)
         return error
+
+    async def _load_from_disk(self, site: Site) -> CompiledManifest | None:
+        content = await self.disk.get(site.manifest_key) if self.disk else None
+        if content is None:
+            return None
+        try:
+            compiled = await self._compile(content, site)
+        except Invalid as error:
+            log.error("manifest.dropped", deployment=site.deployment_id, why=error.sentence)
+            return None
+        self._keep(site.manifest_key, compiled, len(content) * GROWTH)
+        return compiled
 
     async def _fetch(self, key: str) -> bytes:
         self.loads += 1

@@ -15,7 +15,6 @@ from typing import Final
 from vclone_core.errors import VcloneError
 from vclone_core.log import get_log
 from vclone_core.plugins import Plugins
-from vclone_core.protocols import ObjectStore
 from vclone_core.settings import Settings
 from vclone_core.stores.objects import open_object_store
 from vclone_edge.accesslog import AccessLog
@@ -24,12 +23,16 @@ from vclone_edge.cache import DomainCache
 from vclone_edge.control import ControlStream
 from vclone_edge.control_api import ControlApi
 from vclone_edge.diskfiles import DiskCache
+from vclone_edge.disktier import DiskTier
 from vclone_edge.manifests import Manifests
 from vclone_edge.requestids import RequestIds
 from vclone_edge.resolve import Resolver
 from vclone_edge.snapshot import load_snapshot, save_snapshot, take_snapshot
+from vclone_edge.upstream import Upstream
 
 SNAPSHOT_EVERY_S: Final = 5.0
+TOUCH_EVERY_S: Final = 60.0
+STORE_S: Final = 1.0  # How long a restarted edge waits for its store before it serves what is on disk.
 REFRESH_SNAPSHOT_S: Final = 60.0  # Ages are part of it: it is written anew also when no host moved.
 
 log = get_log(__name__)
@@ -57,38 +60,47 @@ class EdgeParts:
 
     settings: Settings
     edge_id: str
-    objects: ObjectStore
+    objects: Upstream
     api: ControlApi
     cache: DomainCache
     resolver: Resolver
     manifests: Manifests
     blobs: HotBlobs
+    disk: DiskTier | None
     control: ControlStream
     access_log: AccessLog
     request_ids: RequestIds = field(default_factory=RequestIds)
     counters: Counters = field(default_factory=Counters)
     is_ready: bool = False
     _saver: asyncio.Task[None] | None = None
+    _toucher: asyncio.Task[None] | None = None
 
     @property
     def snapshot_path(self) -> Path:
         return self.settings.data_dir / "edge" / "sites"
 
     async def start(self, *, follow: bool = True) -> None:
-        """Open the object store, take up the snapshot and follow the API; works also while the API is away.
+        """Take up the snapshot, open the object store and follow the API; works also while the API is away.
 
-        Without `follow` nothing is pushed to this process and no snapshot is read or written: for `vclone explain`.
+        An edge that knows sites starts also while the store is away: what is on its disk needs none. Without `follow`
+        nothing is pushed to this process and no snapshot is read or written: for `vclone explain`.
         """
-        try:
-            await self.objects.start()
-        except VcloneError:
-            await self.objects.close()
-            raise
-        await self.api.start()
+        version = None
         if follow:
             version = await asyncio.to_thread(load_snapshot, self.snapshot_path, self.cache, time.time())
+        if len(self.cache):
+            await self.objects.start_soon(within_s=STORE_S)
+        else:
+            try:
+                await self.objects.start()
+            except VcloneError:
+                await self.objects.close()
+                raise
+        await self.api.start()
+        if follow:
             await self.control.start(version=version)
             self._saver = asyncio.create_task(self._save_for_ever())
+            self._toucher = asyncio.create_task(self._touch_for_ever())
             self.access_log.start()
         self.is_ready = True
         log.info("edge.started", edge_id=self.edge_id, sites=len(self.cache))
@@ -96,16 +108,19 @@ class EdgeParts:
     async def stop(self) -> None:
         """Write the snapshot and give everything back."""
         self.is_ready = False
-        if self._saver is not None:
-            self._saver.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await self._saver
-            self._saver = None
+        if self._saver is not None and self._toucher is not None:
+            for task in (self._saver, self._toucher):
+                task.cancel()
+                with contextlib.suppress(asyncio.CancelledError):
+                    await task
+            self._saver = self._toucher = None
             await self.control.close()
             await self.save()
         await self.resolver.close()
         await self.manifests.close()
         await self.blobs.close()
+        if self.disk is not None:
+            await self.disk.close()
         await self.api.close()
         await self.objects.close()
         self.access_log.close()
@@ -126,12 +141,19 @@ class EdgeParts:
                 await self.save()
                 took_s = time.monotonic() - saved_s
 
+    async def _touch_for_ever(self) -> None:
+        """Keep on disk what is hot in memory: requests never ask the disk for it, so it would look unused."""
+        while self.disk is not None:
+            await asyncio.sleep(TOUCH_EVERY_S)
+            blobs = [] if self.objects.is_local else self.blobs.keys()
+            await self.disk.touch([*blobs, *self.manifests.keys()])
+
 
 def build_parts(settings: Settings, plugins: Plugins) -> EdgeParts:
     """Return the parts of an edge, not yet started; raise `BadSettings` where no plugin offers the object store."""
     machine = re.sub(r"[^A-Za-z0-9.-]", "-", socket.gethostname())[:40]
     edge_id = f"{machine}-{os.getpid()}-{os.urandom(3).hex()}"
-    objects = open_object_store(settings, plugins)
+    objects = Upstream(lambda: open_object_store(settings, plugins), reads_at_once=settings.edge_store_reads)
     api = ControlApi(settings.api_url, settings.edge_token.get_secret_value(), edge_id)
     cache = DomainCache(
         ttl_s=settings.edge_domain_ttl_s,
@@ -139,8 +161,10 @@ def build_parts(settings: Settings, plugins: Plugins) -> EdgeParts:
         stale_s=settings.edge_stale_s,
     )
     resolver = Resolver(cache, api)
-    disk = DiskCache(settings.data_dir / "edge" / "manifests", limit_bytes=settings.edge_disk_bytes)
-    manifests = Manifests(objects, disk if settings.edge_disk_bytes else None)
+    disk = None
+    if settings.edge_disk_bytes:
+        disk = DiskTier(DiskCache(settings.data_dir / "edge" / "objects", limit_bytes=settings.edge_disk_bytes))
+    manifests = Manifests(objects, disk)
     return EdgeParts(
         settings=settings,
         edge_id=edge_id,
@@ -149,7 +173,8 @@ def build_parts(settings: Settings, plugins: Plugins) -> EdgeParts:
         cache=cache,
         resolver=resolver,
         manifests=manifests,
-        blobs=HotBlobs(objects, limit_bytes=settings.edge_hot_bytes),
+        blobs=HotBlobs(objects, disk, limit_bytes=settings.edge_hot_bytes),
+        disk=disk,
         control=ControlStream(api, resolver, manifests),
         access_log=AccessLog(is_on=settings.log_format == "json" or settings.log_level == "debug"),
     )

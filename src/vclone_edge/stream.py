@@ -7,23 +7,25 @@ A body that can't be finished ends in an exception, so that the server resets th
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, MutableMapping, Sequence
+from collections.abc import Awaitable, Callable, MutableMapping, Sequence
 from typing import Any, Final
 
-from vclone_core.errors import NotFound, StoreUnavailable, UpstreamTimeout
-from vclone_core.protocols import ObjectBody, ObjectStore
+from vclone_core.errors import NotFound, StoreUnavailable
+from vclone_core.log import get_log
+from vclone_core.protocols import ObjectBody
 from vclone_core.rules.answers import Answer
+from vclone_edge.upstream import Readable
 
 Headers = Sequence[tuple[bytes, bytes]]
 Message = MutableMapping[str, Any]
 Send = Callable[[Message], Awaitable[None]]
 Receive = Callable[[], Awaitable[Message]]
 
-FIRST_BYTE_S: Final = 10.0
-READ_S: Final = 30.0
 STALL_S: Final = 60.0  # nginx's send_timeout. With 64 KiB chunks this also asks for 1 KiB/s.
 DRAIN_BYTES: Final = 64 * 1024
 DRAIN_S: Final = 10.0
+
+log = get_log(__name__)
 
 
 class StreamAborted(Exception):
@@ -41,7 +43,7 @@ async def send_bytes(send: Send, status: int, headers: Headers, body: bytes) -> 
 
 
 async def send_object(
-    send: Send, receive: Receive, answer: Answer, headers: Headers, *, store: ObjectStore, key: str, can_send_path: bool
+    send: Send, receive: Receive, answer: Answer, headers: Headers, *, store: Readable, key: str, can_send_path: bool
 ) -> int:
     """Send an answer's blob, or its span, straight from the store; return the bytes sent.
 
@@ -74,61 +76,45 @@ async def _send_object(
     send: Send,
     answer: Answer,
     headers: Headers,
-    store: ObjectStore,
+    store: Readable,
     key: str,
     can_send_path: bool,
     started: asyncio.Event,
 ) -> int:
     start = {"type": "http.response.start", "status": answer.status, "headers": headers}
-    context = store.open(key, answer.span)
     try:
-        async with asyncio.timeout(FIRST_BYTE_S):
-            body = await context.__aenter__()
-    except TimeoutError as error:
-        raise UpstreamTimeout(what="The object store") from error
+        async with store.open(key, answer.span) as body:
+            if body.info.size != answer.size:
+                raise StoreUnavailable(why="an object of this deployment is damaged")
+            if can_send_path and body.path is not None and answer.span is None:
+                started.set()
+                await send(start)
+                await send({"type": "http.response.pathsend", "path": str(body.path)})
+                return answer.size
+            return await _send_chunks(send, start, body, started)
     except NotFound as error:
+        log.error("blob.missing", key=key)
         raise StoreUnavailable(why="an object of this deployment is missing") from error
-    try:
-        if body.info.size != answer.size:
-            raise StoreUnavailable(why="an object of this deployment is damaged")
-        if can_send_path and body.path is not None and answer.span is None:
-            started.set()
-            await send(start)
-            await send({"type": "http.response.pathsend", "path": str(body.path)})
-            return answer.size
-        return await _send_chunks(send, start, body, started)
-    finally:
-        await context.__aexit__(None, None, None)
 
 
 async def _send_chunks(send: Send, start: Message, body: ObjectBody, started: asyncio.Event) -> int:
-    chunks = aiter(body.chunks)
     missing = body.size
-    chunk = await _read(chunks, FIRST_BYTE_S)
-    started.set()
-    await send(start)
-    while chunk:
+    async for chunk in body.chunks:
+        if not started.is_set():
+            started.set()
+            await send(start)
         missing -= len(chunk)
         if missing < 0:
             raise StoreUnavailable(why="an object is longer than it says")
         async with asyncio.timeout(STALL_S):
             await send({"type": "http.response.body", "body": chunk, "more_body": missing > 0})
-        chunk = await _read(chunks, READ_S) if missing > 0 else b""
     if missing > 0:
         raise StoreUnavailable(why=f"an object ends {missing} bytes early")
+    if not started.is_set():
+        started.set()
+        await send(start)
+        await send({"type": "http.response.body", "body": b""})
     return body.size
-
-
-async def _read(chunks: AsyncIterator[bytes], timeout_s: float) -> bytes:
-    """Return the next chunk that has bytes; nothing at the end."""
-    try:
-        async with asyncio.timeout(timeout_s):
-            async for chunk in chunks:
-                if chunk:
-                    return chunk
-    except TimeoutError as error:
-        raise UpstreamTimeout(what="The object store") from error
-    return b""
 
 
 async def wait_for_disconnect(receive: Receive) -> None:

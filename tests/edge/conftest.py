@@ -13,6 +13,7 @@ import pytest
 from tests.edge.client import Client
 from tests.edge.peer import TOKEN, ControlPeer
 
+from vclone_core import ObjectStore
 from vclone_core.models import AliasKind, FileEntry, Manifest, Route, Site, Variant
 from vclone_core.plugins import load_plugins
 from vclone_core.rules.manifests import encode_manifest
@@ -25,11 +26,13 @@ TYPES = {".html": "text/html; charset=utf-8", ".js": "text/javascript; charset=u
 
 
 class Platform:
-    """One peer, one folder of objects, and as many edges over them as a test starts."""
+    """One peer, one store of objects (a folder, unless `objects` is given), and as many edges as a test starts."""
 
-    def __init__(self, folder: Path, peer: ControlPeer) -> None:
+    def __init__(self, folder: Path, peer: ControlPeer, objects: ObjectStore | None = None, **store: Any) -> None:
         self.folder = folder
         self.peer = peer
+        self.objects = objects
+        self.store_settings = store or {"store": f"file://{folder / 'objects'}"}
         self.edges: list[EdgeParts] = []
         self.deployments = 0
 
@@ -37,11 +40,9 @@ class Platform:
         parts = build_parts(
             load_settings(
                 {},
-                data_dir=self.folder / "data",
-                store=f"file://{self.folder / 'objects'}",
+                **{"data_dir": self.folder / "data", **self.store_settings, **settings},
                 api_url=self.peer.url,
                 edge_token=TOKEN,
-                **settings,
             ),
             load_plugins(),
         )
@@ -62,13 +63,14 @@ class Platform:
         *,
         routes: tuple[Route, ...] = (),
         variants: Mapping[str, Mapping[str, bytes]] | None = None,
+        project: str = "prj_1",
         kind: AliasKind = AliasKind.PRODUCTION,
         is_told: bool = True,
         **site: Any,
     ) -> Site:
         """Store a deployment as the pipeline would, and point the host at it."""
         self.deployments += 1
-        project, deployment = "prj_1", f"dep_{self.deployments}"
+        deployment = f"dep_{self.deployments}"
         entries = {}
         for path, content in files.items():
             copies = dict((variants or {}).get(path, {}))
@@ -91,6 +93,9 @@ class Platform:
         return sha256
 
     async def put(self, key: str, content: bytes) -> None:
+        if self.objects is not None:
+            await self.objects.put(key, content, size=len(content))
+            return
         path = self.folder / "objects" / key
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(content)

@@ -325,7 +325,7 @@ async def test_damaged_manifest_on_disk_is_read_anew(platform: Platform, client:
     site = await platform.publish(HOST, A)
     await body_of(client)
     assert edge.manifests.disk is not None
-    kept = edge.manifests.disk.path_of(site.manifest_key)
+    kept = edge.manifests.disk.files.path_of(site.manifest_key)
     await eventually(kept.exists)
     _flip(kept)
     again = await platform.start_edge()
