@@ -18,7 +18,7 @@ A leaf's docstring is its sentence, filled with its facts; `hint` says what to d
 from __future__ import annotations
 
 import html
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, ClassVar
 
 from vclone_core.models import FieldProblem
@@ -50,6 +50,13 @@ class VcloneError(Exception):
     def advice(self) -> str:
         """What to do next; empty where there is nothing to say."""
         return (self._hint if self._hint is not None else self.hint).format_map(_Facts(self.facts))
+
+    def change_words(self, change: Callable[[str], str]) -> None:
+        """Pass what is said of the error through `change`, which may have to take something out of it."""
+        self._sentence, hint = change(self.sentence), change(self.advice)
+        self._hint = hint.replace("{", "{{").replace("}", "}}")
+        self.facts = {name: change(fact) if isinstance(fact, str) else fact for name, fact in self.facts.items()}
+        self.args = (self._sentence,)
 
 
 class _Facts(dict[str, Any]):

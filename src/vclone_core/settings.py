@@ -105,6 +105,11 @@ class Settings(BaseSettings):
         """The port that belongs in a deployment's URL."""
         return self.edge_public_port or self.edge_port
 
+    def list_secrets(self) -> tuple[str, ...]:
+        """Return the values that nobody may see."""
+        values = (getattr(self, name) for name in type(self).model_fields)
+        return tuple(value.get_secret_value() for value in values if isinstance(value, SecretStr))
+
     def site_url(self, host: str) -> str:
         """Return the URL a visitor types for `host`."""
         return f"http://{host}" + ("" if self.public_port == 80 else f":{self.public_port}")

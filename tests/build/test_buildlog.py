@@ -10,7 +10,7 @@ from tests.build.conftest import Lines
 
 from vclone_core.build.buildlog import BATCH_LINES, BATCH_S, BuildLog
 from vclone_core.errors import StaleAttempt
-from vclone_core.models import Step
+from vclone_core.models import Source, Step
 from vclone_core.stores.buildlogs import NewLine
 
 
@@ -88,3 +88,34 @@ async def test_failed_step_is_timed_too() -> None:
     await log.close()
     assert [line.text for line in sink.lines] == ["unfinished"]
     assert list(sink.step_seconds) == ["build"]
+
+
+async def test_secrets_are_masked_whatever_writes_them() -> None:
+    sink = Lines()
+    log = BuildLog(sink, limit_bytes=100_000)
+    await log.hide(["topsecret1", "first line\nab\nlast line"])
+    for byte in b"topsecret1 b3Bz dG9wc2VjcmV0MQ== top\x00secret1 \x1b[1mtop\x1b[0msecret1 X\btopsecret1\n":
+        await log.output("stdout", bytes((byte,)))
+    await log.output("stdout", b"first line\nab\nlast line\n")
+    await log.output("stdout", b"x" * 16_380 + b"topsecret1\n")
+    await log.output("stderr", b"it is topsec")
+    await log.line("the platform says topsecret1")
+    await log.output("stderr", b"ret1")
+    await log.hide(["another-secret"])
+    await log.line("another-secret, topsecret1")
+    await log.found(source=Source("git", message="use topsecret1", author="Ada"))
+    await log.close()
+    assert [line.text for line in sink.lines[:4]] == ["*** b3Bz *** *** *** ***", "***", "***", "***"]
+    assert not any("tops" in line.text or "secret1" in line.text for line in sink.lines)
+    assert [line.text for line in sink.lines[5:]] == ["the platform says ***", "it is ***", "***, ***"]
+    assert sink.sources == [Source("git", message="use ***", author="Ada")]
+
+
+async def test_line_waits_for_no_secret() -> None:
+    sink = Lines()
+    log = BuildLog(sink, limit_bytes=100_000)
+    await log.hide(["topsecret1" * 100])
+    await log.output("stdout", b"Compiling top\n")
+    await asyncio.sleep(BATCH_S + 0.1)
+    assert [line.text for line in sink.lines] == ["Compiling top"]
+    await log.close()

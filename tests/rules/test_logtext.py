@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import itertools
+import re
+import time
+import unicodedata
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from vclone_core.rules.logtext import CUT, LINE_BYTES, LineSplitter, clean_line
+
+BIDI = {"LRE", "RLE", "LRO", "RLO", "PDF", "LRI", "RLI", "FSI", "PDI"}
 
 
 @pytest.mark.parametrize(
@@ -28,23 +33,55 @@ from vclone_core.rules.logtext import CUT, LINE_BYTES, LineSplitter, clean_line
         (b"a\xc2\x9b2Jb\xc2\x9d0;t\x07c", "abc"),
         (b"10%\r50%\r100%", "100%"),
         (b"windows\r", "windows"),
-        (b"tab\tkept\x00\x07\x08", "tab\tkept"),
+        (b"tab\tkept\x00\x07", "tab\tkept"),
+        (b"|\b/\b-\b\\\b \bdone", "done"),
+        (b"\b\bab\x1b[31m\b\x1b[0mc", "a\x1b[31m\x1b[0mc"),
+        (b"\xc2\x85a\xc2\x84b\xe2\x80\xa8c\xf3\xa0\x81\x81", "abc"),
+        ("\u2066\u202bab\u061c\u2069".encode(), "ab"),
         (b"bad \xff utf-8", "bad � utf-8"),
         ("safe‮evil".encode(), "safeevil"),
         (b"\x1b[" + b"1;" * 100 + b"m", ""),
-        (b"x" * (LINE_BYTES + 5), "x" * LINE_BYTES + CUT),
+        (b"x" * LINE_BYTES, "x" * LINE_BYTES),
+        (b"x" * (LINE_BYTES + 5), "x" * (LINE_BYTES - len(CUT.encode()) - 4) + CUT),
     ],
 )
 def test_clean_line(data: bytes, text: str) -> None:
     assert clean_line(data) == text
 
 
-@given(st.binary(max_size=400))
-def test_no_bytes_make_a_control_character(data: bytes) -> None:
-    text = clean_line(data)
-    rest = text.replace("\x1b[", "").replace("\t", "")
-    assert all(ord(letter) >= 0x20 and not 0x7F <= ord(letter) < 0xA0 for letter in rest)
-    text.encode()
+PARTS = [
+    b"\x1b[",
+    b"\x1b]8;;",
+    b"\x07",
+    b"\x1b\\",
+    b"31m",
+    b"m",
+    b";",
+    b"\b",
+    b"\r",
+    b"\xc2\x9b",
+    b"\xe2\x80\xae",
+    b"x",
+    b"\xff",
+]
+
+
+@given(st.one_of(st.binary(max_size=400), st.lists(st.sampled_from(PARTS), max_size=80).map(b"".join)), st.booleans())
+def test_no_bytes_make_a_control_character(data: bytes, is_long: bool) -> None:
+    text = clean_line(data + b"\xffx\x1b[1m" * 3000 if is_long else data)
+    rest = re.sub(r"\x1b\[[0-9;:]*m", "", text).replace("\t", "")
+    assert all(unicodedata.category(letter) not in ("Cc", "Cs", "Zl", "Zp") for letter in rest)
+    assert all(unicodedata.bidirectional(letter) not in BIDI for letter in rest)
+    assert len(text.encode()) <= LINE_BYTES
+
+
+def test_work_for_a_line_grows_with_its_length_alone() -> None:
+    started = time.process_time()
+    for _ in range(20):
+        clean_line(b"\x1b[1m" * 2000 + b"\b" * 8000)
+        clean_line(b"\x1b[" * 8000)
+        clean_line(b"\x1b[1m" * 4000)
+    assert time.process_time() - started < 2
 
 
 @given(st.binary(max_size=300), st.lists(st.integers(0, 300), max_size=8))

@@ -1,17 +1,23 @@
-"""A build's log on its way to its readers: bytes of strangers in, safe lines out, in batches."""
+"""A build's log on its way to its readers: bytes of strangers in, safe lines without secrets out, in batches.
+
+bytes -> masked (secrets over line ends and chunks) -> lines -> masked (what cleaning has put together) -> sink
+"""
 
 from __future__ import annotations
 
 import asyncio
 import time
 from collections import deque
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Final, Literal, Protocol
 
+from vclone_core.errors import VcloneError
 from vclone_core.models import Source, Step
 from vclone_core.rules.logtext import LINE_BYTES, LineSplitter, clean_line
+from vclone_core.rules.masking import Mask, Masker
 from vclone_core.stores.buildlogs import NewLine
 
 BATCH_S: Final = 0.2
@@ -45,14 +51,30 @@ class BuildLog:
         self._left_bytes = limit_bytes + 4 * LINE_BYTES
         self._step = Step.CLONE
         self._waiting: list[NewLine] = []
-        self._splitters: dict[Literal["stdout", "stderr"], LineSplitter] = {
-            "stdout": LineSplitter(),
-            "stderr": LineSplitter(),
+        self._secrets: frozenset[str] = frozenset()
+        self._mask = Mask()
+        self._readers: dict[Literal["stdout", "stderr"], tuple[Masker, LineSplitter]] = {
+            "stdout": (Masker(self._mask), LineSplitter()),
+            "stderr": (Masker(self._mask), LineSplitter()),
         }
         self._writing = asyncio.Lock()
         self._flush: asyncio.Task[None] | None = None
         self.tail: deque[str] = deque(maxlen=TAIL_LINES)
         self.step_seconds: dict[str, float] = {}
+
+    async def hide(self, secrets: Iterable[str]) -> None:
+        """Mask these values too in everything that is said from now on."""
+        if self._secrets >= (added := frozenset(secrets)):
+            return
+        await self.finish_output()
+        self._secrets |= added
+        self._mask = Mask(self._secrets)
+        for name, (_, splitter) in self._readers.items():
+            self._readers[name] = (Masker(self._mask), splitter)
+
+    def mask_error(self, error: VcloneError) -> None:
+        """Mask the secrets in an error's words, which are kept with the deployment."""
+        error.change_words(self._mask.text)
 
     @asynccontextmanager
     async def step(self, step: Step) -> AsyncIterator[None]:
@@ -80,23 +102,29 @@ class BuildLog:
 
     async def found(self, *, framework: str | None = None, source: Source | None = None) -> None:
         """Tell what was found out about the deployment before its build is over."""
+        if source is not None:
+            message, author, ref = (
+                text and self._mask.text(text) for text in (source.message, source.author, source.ref)
+            )
+            source = replace(source, message=message, author=author, ref=ref)
         await self._sink.record_findings(framework=framework, source=source)
 
     async def line(self, text: str) -> None:
         """Say something in the platform's own voice, one line for each in `text`."""
-        for line in text.splitlines() or [""]:
-            await self._put("platform", clean_line(line.encode("utf-8", "replace")))
+        for line in self._mask.text(text).splitlines() or [""]:
+            await self._put("platform", self._mask.text(clean_line(line.encode("utf-8", "replace"))))
 
     async def output(self, stream: str, data: bytes) -> None:
         """Take what a command said; waits while the sink is behind, which makes the command wait."""
         name: Literal["stdout", "stderr"] = "stderr" if stream == "stderr" else "stdout"
-        for line in self._splitters[name].feed(data):
+        masker, splitter = self._readers[name]
+        for line in splitter.feed(masker.feed(data)):
             await self._say(name, line)
 
     async def finish_output(self) -> None:
         """Say what a command left unfinished on its last line."""
-        for name, splitter in self._splitters.items():
-            for line in splitter.finish():
+        for name, (masker, splitter) in self._readers.items():
+            for line in (*splitter.feed(masker.finish()), *splitter.finish()):
                 await self._say(name, line)
 
     async def close(self) -> None:
@@ -109,6 +137,7 @@ class BuildLog:
         await self._write()
 
     async def _say(self, stream: Literal["stdout", "stderr"], line: str) -> None:
+        line = self._mask.text(line)
         self.tail.append(line)
         if self._left_bytes > 0:
             self._left_bytes -= len(line) + 1

@@ -23,8 +23,9 @@ from vclone_core.build.steps.detect import detect_framework
 from vclone_core.build.steps.install import install_packages
 from vclone_core.build.steps.optimise import optimise_files
 from vclone_core.build.steps.upload import upload_files
-from vclone_core.errors import DiskFull
+from vclone_core.errors import DiskFull, VcloneError
 from vclone_core.models import Manifest, Step
+from vclone_core.rules.masking import list_secrets
 from vclone_core.rules.output import format_size
 
 STEPS: Final[tuple[tuple[Step, Callable[[Work], Awaitable[None]]], ...]] = (
@@ -45,16 +46,21 @@ async def run_build(build: Build) -> Manifest:
 
     Raises a `StepFailed` for what the project's owner can mend, `StaleAttempt` when another worker has the build,
     `DiskFull` when the workspace has no room.
-    However it ends, no process of it is left, and what was said is in the log.
+    However it ends, no process of it is left, and what was said is in the log, without the secrets of project and
+    platform.
     """
     source = build.workspace / "source"
     async with AsyncExitStack() as stack:
         work = Work(build, time.monotonic(), stack, build.claim.deployment.source, source, source)
         stack.push_async_callback(build.log.close)
+        await build.log.hide(list_secrets(environment=build.environment, settings=build.settings.list_secrets()))
         try:
             for step, run_step in STEPS:
                 async with build.log.step(step):
                     await run_step(work)
+        except VcloneError as error:
+            build.log.mask_error(error)
+            raise
         except OSError as error:
             if error.errno in (errno.ENOSPC, errno.EDQUOT):
                 free = format_size(shutil.disk_usage(build.workspace).free)

@@ -7,16 +7,20 @@ from typing import Final
 
 LINE_BYTES: Final = 16 * 1024
 CUT: Final = " … (the line was cut)"
+_RESET: Final = "\x1b[0m"
 _COLOUR: Final = r"\x1b\[[0-9;:]{0,64}m"
 # ECMA-48: control sequences (CSI), strings (OSC, DCS, SOS, PM, APC) up to their end or the line's, other escapes,
-# then C0 and C1 controls, and what turns the direction of text around.
+# then C0 and C1 controls, and what ends lines, turns the direction of text around, or hides within it.
 _UNSAFE: Final = re.compile(
     rf"(?P<colour>{_COLOUR})"
     r"|(?:\x1b\[|\x9b)[0-?]*[ -/]*[@-~]?"
     r"|(?:\x1b[\]PX^_]|[\x9d\x90\x98\x9e\x9f])[^\x07\x1b\x9c]*(?:\x07|\x9c|\x1b\\)?"
     r"|\x1b[ -/]*[0-~]?"
-    r"|[\x00-\x08\x0a-\x1f\x7f-\x9f\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069\ufeff\ud800-\udfff]"
+    r"|[\x00-\x07\x0a-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u206f\ufeff\ufff9-\ufffb\ud800-\udfff"
+    r"\U000e0000-\U000e007f]"
 )
+# A colour, which a backspace passes over, or a letter, which it takes back.
+_SHOWN: Final = re.compile(rf"{_COLOUR}|.", re.DOTALL)
 _RESETS: Final = re.compile(r"\x1b\[0*m")
 _LAST_COLOUR: Final = re.compile(rf".*({_COLOUR})", re.DOTALL)
 
@@ -24,18 +28,46 @@ _LAST_COLOUR: Final = re.compile(rf".*({_COLOUR})", re.DOTALL)
 def clean_line(data: bytes) -> str:
     r"""Return one line of output, without its end, as text: at most `LINE_BYTES`, its colours closed.
 
-    A carriage return starts the line anew, as on a terminal: of a progress bar the last state stays.
+    A carriage return starts the line anew, as on a terminal: of a progress bar the last state stays. A backspace takes
+    back the letter before it.
 
     >>> clean_line(b"10%\r100%\x1b[2K \x1b]0;title\x07done")
     '100% done'
     """
     data = data.rstrip(b"\r")
     data = data[data.rfind(b"\r") + 1 :]
-    is_cut = len(data) > LINE_BYTES
-    text = data[:LINE_BYTES].decode("utf-8", "replace")
-    text = _UNSAFE.sub(lambda found: found["colour"] or "", text) + (CUT if is_cut else "")
+    text = data[: LINE_BYTES + 1].decode("utf-8", "replace")
+    text = _UNSAFE.sub(lambda found: found["colour"] or "", text)
+    if "\b" in text:
+        text = _take_back(text)
+    closed = _close(text)
+    # Bytes that are no UTF-8 have grown: the limit is that of the text.
+    return closed if len(data) <= LINE_BYTES and len(closed.encode()) <= LINE_BYTES else _close(_cut(text))
+
+
+def _close(text: str) -> str:
     last = _LAST_COLOUR.match(text)
-    return text if last is None or _RESETS.fullmatch(last[1]) else f"{text}\x1b[0m"
+    return text if last is None or _RESETS.fullmatch(last[1]) else f"{text}{_RESET}"
+
+
+def _take_back(text: str) -> str:
+    shown: list[str] = []
+    letters: list[int] = []
+    for part in _SHOWN.findall(text):
+        if part != "\b":
+            if len(part) == 1:
+                letters.append(len(shown))
+            shown.append(part)
+        elif letters:
+            shown[letters.pop()] = ""
+    return "".join(shown)
+
+
+def _cut(text: str) -> str:
+    kept = text.encode()[: LINE_BYTES - len(CUT.encode()) - len(_RESET)].decode("utf-8", "ignore")
+    # A colour that was cut through is no colour.
+    whole = _UNSAFE.sub(lambda found: found["colour"] or "", kept)
+    return f"{whole}{CUT}"
 
 
 class LineSplitter:
