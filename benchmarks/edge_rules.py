@@ -3,7 +3,8 @@
     python benchmarks/edge_rules.py
 
 Prints microseconds per request for a warm resolve + route + headers (`flow.settle`) and for the whole ASGI exchange, by
-kind of answer; routing as the table grows; and what a manifest of 25,000 files costs to decode, compile and keep.
+kind of answer; routing as the table grows, and by pattern engine; and what a manifest of 25,000 files costs to decode,
+compile and keep.
 """
 
 from __future__ import annotations
@@ -142,6 +143,34 @@ def measure_routing() -> list[Sequence[object]]:
     return rows
 
 
+# (kind, its source by number, the path that its last one matches)
+ENGINES = [
+    ("template, re", "/t{n}/([^/]+?)/(.*)", "/t{n}/a/b"),
+    ("expression, RE2", "/t{n}/([0-9]+)-([a-z]+)", "/t{n}/42-abc"),
+    ("look-ahead, RE2 twice", "/t{n}/((?!api).*)", "/t{n}/shop"),
+]
+
+
+def measure_engines() -> list[Sequence[object]]:
+    rows = []
+    for kind, source, path in ENGINES:
+        costs = []
+        for count in (1, 10, 100):
+            routes = tuple(Route(src=source.format(n=n), dest="/index.html") for n in range(count))
+            table = compile_table(sample_manifest(1, routes))
+            request = Request("GET", HOST, path.format(n=count - 1))
+            best = []
+            for _ in range(REPEATS):
+                started = time.perf_counter()
+                for _ in range(ROUNDS // 10):
+                    table.memo.clear()
+                    match(table, request)
+                best.append((time.perf_counter() - started) / (ROUNDS // 10) * 1e6)
+            costs.append(f"{min(best):.1f}")
+        rows.append((kind, *costs))
+    return rows
+
+
 def measure_manifests() -> list[Sequence[object]]:
     rows = []
     for files in (100, 1_000, 25_000):
@@ -186,11 +215,13 @@ async def measure() -> None:
     print_table("One request with a browser's 11 header fields", head, requests)
     routing = measure_routing()
     print_table("Routing, nothing remembered", ("literal redirects", "hit, µs", "miss, µs", "compile, ms"), routing)
+    engines = measure_engines()
+    print_table("Patterns, the last one matches, nothing remembered", ("engine", "1, µs", "10, µs", "100, µs"), engines)
     manifests = measure_manifests()
     print_table(
         "Manifests", ("files", "JSON, MB", "decode, ms", "compile, ms", "in memory, MB", "memory/JSON"), manifests
     )
-    keep_result("edge_rules", {"requests": requests, "routing": routing, "manifests": manifests})
+    keep_result("edge_rules", {"requests": requests, "routing": routing, "engines": engines, "manifests": manifests})
 
 
 if __name__ == "__main__":

@@ -8,7 +8,14 @@ from hypothesis import strategies as st
 
 from vclone_core.errors import Invalid, VcloneError
 from vclone_core.rules.pathpatterns import compile_path, fill_names, fill_template, list_names
-from vclone_core.rules.patterns import LinearPattern, LookingPattern, TemplatePattern, compile_pattern, find_literal
+from vclone_core.rules.patterns import (
+    GuardedPattern,
+    LinearPattern,
+    LookingPattern,
+    TemplatePattern,
+    compile_pattern,
+    find_literal,
+)
 
 # vercel/vercel: packages/routing-utils/test/superstatic.spec.ts (convertRedirects, convertRewrites, convertHeaders)
 SPEC = "routing-utils superstatic.spec"
@@ -212,7 +219,8 @@ def test_names_that_a_destination_asks_for() -> None:
         ("/(.*)/(.*)", LinearPattern),
         ("/:a?/:b?/:c?/:d?", LinearPattern),
         ("/(.*)/:x", LinearPattern),
-        ("/((?!api).*)", LookingPattern),
+        ("/((?!api).*)", GuardedPattern),
+        ("/(.*(?<!b))", LookingPattern),
     ],
 )
 def test_template_gets_the_engine_that_it_can_not_slow_down(template: str, kind: type) -> None:

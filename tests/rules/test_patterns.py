@@ -6,6 +6,7 @@ import re
 import time
 
 import pytest
+import regex
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -26,7 +27,7 @@ from vclone_core.rules.patterns import (
 )
 from vclone_core.rules.requests import Request
 from vclone_core.rules.routes import match
-from vclone_core.rules.tables import compile_table
+from vclone_core.rules.tables import LOOKING_LIMIT, compile_table
 
 
 @pytest.mark.parametrize(
@@ -48,6 +49,18 @@ from vclone_core.rules.tables import compile_table
         ("/((?!api).*)", "/app", {"1": "app"}),
         ("/((?!api).*)", "/api/x", None),
         ("/(.+)(?<!\\.js)", "/a.js", None),
+        ("/((?!api$|v[0-9]/).*)", "/api", None),
+        ("/((?!api$|v[0-9]/).*)", "/apix", {"1": "apix"}),
+        ("/((?!api$|v[0-9]/).*)", "/v1/x", None),
+        ("/((?!API).*)", "/api", None),
+        ("/(?:x/((?!y).*))?", "/", {"1": ""}),
+        ("/(?:x/((?!y).*))?", "/x/y", None),
+        ("/((?!y)a|y)", "/y", {"1": "y"}),
+        ("/((?!(?:a|b)c).+)", "/bc", None),
+        ("/((?!(?:a|b)c).+)", "/bd", {"1": "bd"}),
+        ("/(?<p>(?=a).*)", "/ab", {"1": "ab", "p": "ab"}),
+        ("/(?<p>(?=a).*)", "/b", None),
+        ("/\\.well((?!x).*)", "/.wellx", None),
         ("/(a)\\1", "/aa", {"1": "a"}),
         ("/(?<q>['\"]).*\\k<q>", "/'x'", {"1": "'", "q": "'"}),
         ("(?i:/X)", "/x", {}),
@@ -134,6 +147,8 @@ HOSTILE = [
     ("/(x+x+)+y", "x", "z"),
     ("/([^/]+(?:/[^/]+)*)", "a/", "/"),
     ("/blog(?:/([^/]+(?:/[^/]+)*))?/x", "/a", "!"),
+    ("/((?!b)[a-z]+[a-z]+[a-z]+[a-z]+x)", "a", "!"),
+    ("/((?!(?:a|a)*c).*)x", "a", "!"),
     ("/(.*)aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaab", "a", "!"),
     *((source, "a.b/", "/-/") for source in OWN),
     *((source, "/", "x.y/") for source in OWN),
@@ -169,6 +184,17 @@ def test_look_around_is_given_up_in_time(source: str) -> None:
     assert time.thread_time() - started < 20 * LIMIT_S
 
 
+def test_a_deployments_patterns_are_bounded_together() -> None:
+    def compile_all(*sources: str) -> None:
+        compile_table(Manifest("dep", "prj", None, {}, tuple(Route(src=source, origin="here") for source in sources)))
+
+    compile_all(*(f"/(x)y{n}\\1" for n in range(LOOKING_LIMIT)), *(f"/((?!a{n}).*)" for n in range(100)))
+    with pytest.raises(Invalid, match=r"here: route 16: .*look around"):
+        compile_all(*(f"/(x)y{n}\\1" for n in range(LOOKING_LIMIT + 1)))
+    with pytest.raises(Invalid, match=r"here: route [0-9]+: .*too large together"):
+        compile_all(*(f"/{n}.{{300}}" for n in range(100)))
+
+
 def test_visitor_whose_path_stalls_a_rule_gets_nothing() -> None:
     files = {"/index.html": FileEntry("0" * 64, 1, "text/html")}
     routes = (Route(src="/(?=a)(a+)+$x", status=403), Route(src="/(.*)", dest="/index.html"))
@@ -202,6 +228,26 @@ def test_no_template_is_slow(pieces: list[str], piece: str) -> None:
         started = time.thread_time()
         re.compile(source).fullmatch(text)
         assert time.thread_time() - started < 0.5
+
+
+@given(
+    st.sampled_from(["/", "/a", "/(", "/(?<n>", "/a(?:b", "/((", "/\\."]),
+    st.sampled_from(["=", "!"]),
+    st.sampled_from(["a", "ab|b", "[ab]/", "a$", "(?:a|b)c", ".*c", "", "a\\.", "\\w+"]),
+    st.sampled_from([".*", ".*c", "[a-c]+", "", "a|b", "(?:b)?c", "b(c)"]),
+    st.text("/abc.", max_size=6),
+)
+def test_guarded_patterns_match_as_look_ahead_does(before: str, kind: str, guard: str, rest: str, text: str) -> None:
+    source = f"{before}(?{kind}{guard}){rest}{')' * (before.count('(') - before.count(chr(92) + '('))}"
+    found = regex.fullmatch(source, f"/{text}", regex.IGNORECASE | regex.DOTALL)
+    if "|" in rest and not before.endswith("("):
+        return  # An alternative of the whole: `compile_pattern` gives it the sense that anchors around it have.
+    captured = compile_pattern(source).match(f"/{text}")
+    assert (captured is None) is (found is None)
+    if found is not None and captured is not None:
+        assert [captured[str(number)] for number in range(1, len(found.groups()) + 1)] == [
+            one or "" for one in found.groups()
+        ]
 
 
 def test_set_finds_what_the_patterns_find() -> None:

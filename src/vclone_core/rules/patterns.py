@@ -5,7 +5,8 @@ say, a visitor's path can't make them slow:
 
 - what templates (`/blog/:slug`, `/news/*`) become has nothing to try twice, and runs on `re`, the fastest for it;
 - other expressions run on RE2, whose time is linear in the path;
-- those with look-around or back-references, which RE2 can't have, run on `regex` for `LIMIT_S` at most.
+- one look-ahead behind plain text, `/((?!api/).*)`, is two expressions for RE2;
+- other look-around and back-references, which RE2 can't have, run on `regex` for `LIMIT_S` at most.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from vclone_core.errors import Invalid
 LONGEST: Final = 4096
 # How long one look-around pattern may think about one text, and how large one linear pattern's program may be: RE2's
 # time is text times program.
-LIMIT_S: Final = 0.02
+LIMIT_S: Final = 0.01
 PROGRAM_LIMIT: Final = 5_000
 
 _ESCAPED: Final = re.compile(r"\\([^A-Za-z0-9])")
@@ -79,6 +80,24 @@ class LinearPattern:
 
 
 @dataclass(frozen=True, slots=True)
+class GuardedPattern:
+    """A pattern that counts only where another one, the guard, matches, or where it does not."""
+
+    main: LinearPattern
+    guard: Any
+    is_wanted: bool
+
+    @property
+    def names(self) -> frozenset[str]:
+        return self.main.names
+
+    def match(self, text: str) -> Mapping[str, str] | None:
+        if (self.guard.fullmatch(text) is not None) is not self.is_wanted:
+            return None
+        return self.main.match(text)
+
+
+@dataclass(frozen=True, slots=True)
 class LookingPattern:
     """A pattern with look-around or back-references, under a time limit."""
 
@@ -124,7 +143,7 @@ def find_literal(source: str) -> tuple[str, bool] | None:
     return _ESCAPED.sub(r"\1", bare), is_open
 
 
-@lru_cache(maxsize=4096)
+@lru_cache(maxsize=1024)
 def compile_pattern(source: str, *, is_case_sensitive: bool = False) -> Pattern:
     """Return a pattern for whole texts; raise `Invalid` where `source` is none, or none that can be run safely."""
     text = _anchor_alternatives(_strip_anchors(source))
@@ -132,11 +151,27 @@ def compile_pattern(source: str, *, is_case_sensitive: bool = False) -> Pattern:
         flags = re.DOTALL if is_case_sensitive else re.DOTALL | re.IGNORECASE
         return TemplatePattern(re.compile(_NAMED.sub("(?P<", text), flags))
     if _LOOKING.search(text):
-        return _compile_looking(source, text, is_case_sensitive=is_case_sensitive)
+        guarded = _compile_guarded(source, text, is_case_sensitive=is_case_sensitive)
+        return guarded or _compile_looking(source, text, is_case_sensitive=is_case_sensitive)
     return _compile_linear(source, text, is_case_sensitive=is_case_sensitive)
 
 
-def _compile_linear(source: str, text: str, *, is_case_sensitive: bool) -> Pattern:
+def _compile_guarded(source: str, text: str, *, is_case_sensitive: bool) -> Pattern | None:
+    """Return the pattern with one look-ahead whose place is certain; None for any other."""
+    found = _GUARD.fullmatch(text)
+    if found is None or _LOOKING.search(found["guard"] + found["rest"]):
+        return None
+    # What is opened before the look-ahead is closed behind it, and must be neither optional nor one of several.
+    if _VARIABLE.search(found["rest"]):
+        return None
+    plain = _OPENINGS.sub("", found["before"])
+    guard = f"{plain}(?:{found['guard']}).*"
+    main = _compile_linear(source, found["before"] + found["rest"], is_case_sensitive=is_case_sensitive)
+    asked = _compile_linear(source, guard, is_case_sensitive=is_case_sensitive)
+    return GuardedPattern(main, asked.compiled, found["kind"] == "=")
+
+
+def _compile_linear(source: str, text: str, *, is_case_sensitive: bool) -> LinearPattern:
     spelled = _UNICODE.sub(_spell_unicode, text).replace("[^]", r"[\x00-\x{10FFFF}]")
     if not is_case_sensitive:
         spelled = f"(?i:{spelled})"
@@ -165,7 +200,8 @@ def _make_options() -> Any:
     options = re2.Options()
     options.log_errors = False
     options.dot_nl = True
-    options.max_mem = 4 * 1024**2
+    # The most that one pattern, or one set of them, may come to hold as visitors ask for ever other paths.
+    options.max_mem = 1024**2
     return options
 
 
@@ -202,6 +238,15 @@ _KNOWN: Final = frozenset(
         "/(?!\\.well-known/)((?:[^/]+/)*[^/]+\\.[A-Za-z0-9_]+)/",
     }
 )
+
+
+_GUARD: Final = re.compile(
+    rf"(?P<before>(?:{_LITERAL}|\((?!\?)|\(\?:|\(\?<[A-Za-z_][A-Za-z0-9_]*>)*)"
+    r"\(\?(?P<kind>[=!])(?P<guard>(?:[^\\()\[\]]|\\.|\[[^\]\\]*\]|\(\?:[^()\[\]\\]*\))*)\)(?P<rest>.*)",
+    re.DOTALL,
+)
+_OPENINGS: Final = re.compile(r"(?<!\\)\((?:\?:|\?<[A-Za-z_][A-Za-z0-9_]*>)?")
+_VARIABLE: Final = re.compile(r"\||\)[?*+{]")
 
 
 def is_template(text: str) -> bool:

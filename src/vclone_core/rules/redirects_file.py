@@ -14,7 +14,7 @@ from typing import Any, Final
 
 from vclone_core.errors import Invalid
 from vclone_core.models import Route
-from vclone_core.rules.patterns import LONGEST, find_literal
+from vclone_core.rules.patterns import LONGEST
 from vclone_core.rules.splatpaths import SplatPath, compile_splat, fill_splat
 from vclone_core.rules.tables import compile_rule
 
@@ -56,8 +56,7 @@ def parse_redirects(text: str) -> RedirectRules:
             continue
         try:
             route, is_forced = _parse_line(words)
-            compile_rule(number, route)
-            if find_literal(route.src or "") is None:
+            if compile_rule(number, route).literal is None:
                 patterns += 1
                 if patterns > PATTERN_LIMIT:
                     raise Invalid(what=f"there are more than {PATTERN_LIMIT:,} rules with * or :names")

@@ -16,7 +16,9 @@ from vclone_core.rules.conditions import Condition, compile_condition
 from vclone_core.rules.decisions import Decision
 from vclone_core.rules.patterns import (
     LONGEST,
+    GuardedPattern,
     LinearPattern,
+    LookingPattern,
     Pattern,
     PatternSet,
     compile_pattern,
@@ -27,6 +29,9 @@ from vclone_core.rules.templates import Template, parse_template
 PHASES: Final = ("", "filesystem", "rewrite", "miss", "resource", "hit", "error")
 MEMO_LIMIT: Final = 2048
 MEMO_PATH_LIMIT: Final = 256
+# What all raw expressions of a deployment may come to, in RE2's steps, and how many may need look-around.
+PROGRAMS_LIMIT: Final = 50_000
+LOOKING_LIMIT: Final = 16
 # Fewer linear patterns than this are asked one by one: a set costs a call, too.
 SET_FROM: Final = 3
 
@@ -106,6 +111,7 @@ class Table:
 def compile_table(manifest: Manifest) -> Table:
     """Return the manifest's routing table; raise `Invalid` that names the route which can't be used."""
     rules: dict[str, list[Rule]] = {phase: [] for phase in PHASES}
+    costs = _Costs()
     phase = ""
     for number, route in enumerate(manifest.routes):
         if route.handle is not None:
@@ -114,11 +120,34 @@ def compile_table(manifest: Manifest) -> Table:
             phase = route.handle
             continue
         try:
-            rules[phase].append(compile_rule(number, route))
+            rule = compile_rule(number, route)
+            if rule.pattern is not None:
+                costs.add(rule.pattern)
+            rules[phase].append(rule)
         except Invalid as error:
             where = f"{route.origin}: " if route.origin else ""
             raise Invalid(what=f"{where}route {number}: {error.facts.get('what', error)}") from error
     return Table(manifest.files, {name: _compile_phase(listed) for name, listed in rules.items()})
+
+
+class _Costs:
+    """Adds up what a request may be made to pay for a deployment's patterns."""
+
+    def __init__(self) -> None:
+        self.steps = self.looking = 0
+
+    def add(self, pattern: Pattern) -> None:
+        """Count one more; raise `Invalid` when they are too much together."""
+        if isinstance(pattern, LinearPattern):
+            self.steps += pattern.size
+        elif isinstance(pattern, GuardedPattern):
+            self.steps += 2 * pattern.main.size
+        elif isinstance(pattern, LookingPattern):
+            self.looking += 1
+        if self.steps > PROGRAMS_LIMIT:
+            raise Invalid(what="the deployment's regular expressions are too large together")
+        if self.looking > LOOKING_LIMIT:
+            raise Invalid(what=f"more than {LOOKING_LIMIT} expressions look around or back; write them without")
 
 
 def _compile_phase(rules: list[Rule]) -> Phase:
@@ -128,12 +157,19 @@ def _compile_phase(rules: list[Rule]) -> Phase:
             key = rule.literal.lower()
             literals[key] = (*literals.get(key, ()), rule)
     patterns = tuple(rule for rule in rules if rule.literal is None)
-    linear = tuple(rule for rule in patterns if isinstance(rule.pattern, LinearPattern))
+    linear = [(rule, asked) for rule in patterns if (asked := _find_linear(rule.pattern)) is not None]
     if len(linear) < SET_FROM:
         return Phase(patterns, literals)
-    others = tuple(rule for rule in patterns if not isinstance(rule.pattern, LinearPattern))
-    asked = PatternSet([rule.pattern for rule in linear if isinstance(rule.pattern, LinearPattern)])
-    return Phase(others, literals, linear, asked)
+    others = tuple(rule for rule in patterns if _find_linear(rule.pattern) is None)
+    asked_at_once = PatternSet([asked for _, asked in linear])
+    return Phase(others, literals, tuple(rule for rule, _ in linear), asked_at_once)
+
+
+def _find_linear(pattern: Pattern | None) -> LinearPattern | None:
+    """Return what must match before the pattern can, where RE2 can say so."""
+    if isinstance(pattern, GuardedPattern):
+        return pattern.main
+    return pattern if isinstance(pattern, LinearPattern) else None
 
 
 _HEADER_NAME: Final = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,256}")
