@@ -405,6 +405,16 @@ class DetectFailed(StepFailed):
     hint = "Correct it and deploy again."
 
 
+class NotServed(StepFailed):
+    """{name} needs a server at run time, and only static files are served so far."""
+
+    code, exit_code = "not_served", 26
+    hint = (
+        "{option}Where its build makes a folder of static files, name that as the output directory in the project"
+        " settings; where the files are the site as they are, set the framework to `static`."
+    )
+
+
 class InstallFailed(StepFailed):
     """The install command `{command}` ended with {outcome}."""
 

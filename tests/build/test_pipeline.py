@@ -28,6 +28,7 @@ from vclone_core.errors import (
     EmptySource,
     InstallFailed,
     MissingScript,
+    NotServed,
     OutOfMemory,
     OutputMissing,
     OutputRefused,
@@ -382,6 +383,16 @@ async def test_missing_script_fails_before_the_install(place: Place) -> None:
     with pytest.raises(MissingScript):
         await place.deploy(UPLOAD, files={"package.json": '{"dependencies": {"left-pad": "1"}}'})
     assert "install" not in {line.step for line in place.lines.lines}
+
+
+async def test_a_server_is_refused_before_anything_of_it_runs(place: Place) -> None:
+    files = {"package.json": '{"dependencies": {"koa": "3"}}', "app.js": "require('koa')", "public/a.html": "x"}
+    with pytest.raises(NotServed, match="Koa needs a server"):
+        await place.deploy(UPLOAD, files=files)
+    assert "install" not in {line.step for line in place.lines.lines}
+    chosen = ProjectSettings(install_command="", output_directory="public")
+    manifest = await place.deploy(UPLOAD, files=files, settings=chosen)
+    assert set(manifest.files) == {"/a.html"}
 
 
 async def test_nextjs_without_export_is_told_what_to_set(place: Place) -> None:

@@ -5,17 +5,22 @@ Explicit settings beat package.json, which beats the framework's definition. The
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import posixpath
+import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
-from vclone_core.errors import DetectFailed, MissingScript
+from vclone_core.errors import DetectFailed, MissingScript, NotServed
 from vclone_core.models import ProjectSettings
+from vclone_core.rules.definitions import Framework
 from vclone_core.rules.frameworks import Detection, Listing, find_configured_output
+from vclone_core.rules.languages import find_version, pick_language_manager
 from vclone_core.rules.packagemanagers import PackageManager, pick_package_manager
 
 # The first of these that package.json has is the build; the names are Vercel's.
 BUILD_SCRIPTS: Final = ("vercel-build", "now-build", "build")
+_RUNS: Final = re.compile(r"\b(?:npm|pnpm|yarn|bun) run(?:-script)? ([\w:.-]+)")
 _CHANGEABLE: Final = ("install_command", "build_command", "output_directory", "env")
 
 
@@ -24,7 +29,8 @@ class BuildPlan:
     """What a build does. A command is a line for a POSIX shell, None: nothing is run.
 
     `output_alternatives` are tried before `output_directory`; in both `*` stands for a folder's only entry. `provision`
-    is the npm package to install first where the package manager's program is missing.
+    is the package to install first where a package manager's program is missing (`PackageManager`). `is_served` is
+    false where the answer would have to come from a server, which no part of the platform runs yet.
     """
 
     framework: str
@@ -36,10 +42,12 @@ class BuildPlan:
     output_alternatives: tuple[str, ...] = ()
     provision: str | None = None
     node_version: str | None = None
+    python_version: str | None = None
     env: Mapping[str, str] = field(default_factory=dict)
     reasons: tuple[str, ...] = ()
     is_plain: bool = False
     output_hint: str = ""
+    is_served: bool = True
 
 
 def plan_build(detection: Detection, listing: Listing, settings: ProjectSettings) -> BuildPlan:
@@ -52,27 +60,45 @@ def plan_build(detection: Detection, listing: Listing, settings: ProjectSettings
     scripts = scripts if isinstance(scripts, dict) else {}
     manager = pick_package_manager(listing, package)
     reasons = [f"framework {detection.framework}: {reason}" for reason in detection.reasons]
-    build, why_build = _pick_build(detection, listing, settings, scripts, manager)
-    install, why_install = _pick_install(detection, settings, manager, is_needed=build is not None)
-    output, alternatives, why_output = _pick_output(detection, listing, settings, is_built=build is not None)
-    node, why_node = _pick_node(settings, package)
-    reasons += [reason for reason in (why_install, why_build, why_output, why_node) if reason]
     definition = detection.definition
+    other = pick_language_manager(definition.language, listing.paths, definition.packages)
+    build, why_build = _pick_build(detection, listing, settings, scripts, manager, other)
+    kind, why_kind = _pick_kind(detection, build, scripts)
+    # A server needs its packages at run time too.
+    is_needed = build is not None or kind != "static"
+    managers = [one for one in (other, manager) if one is not None]
+    install, why_install = _pick_install(definition, settings, managers, is_needed=is_needed)
+    output, alternatives, why_output = _pick_output(detection, listing, settings, is_built=build is not None)
+    node, why_node = _pick_node(settings, package, listing)
+    python, why_python = find_version("python", listing) if definition.language == "python" else (None, "")
+    is_served = kind == "static" or definition.proves_static or settings.output_directory is not None
+    why_served = "" if is_served else f"not served yet: {definition.name} needs a server"
+    found = (why_kind, why_install, why_build, why_output, why_node, why_python, why_served)
+    reasons += [reason for reason in found if reason]
     return BuildPlan(
         framework=detection.framework,
-        kind=detection.kind,
-        package_manager=manager.name if manager else None,
+        kind=kind,
+        package_manager=managers[0].name if managers else None,
         install_command=install,
         build_command=build,
         output_directory=output,
         output_alternatives=alternatives,
-        provision=manager.provision if manager else None,
+        provision=next((one.provision for one in managers if one.provision), None),
         node_version=node,
+        python_version=python,
         env=dict(definition.build_environment),
         reasons=tuple(reasons),
         is_plain=build is None and output == ".",
         output_hint=definition.output_hint,
+        is_served=is_served,
     )
+
+
+def require_served(plan: BuildPlan, name: str) -> None:
+    """Raise `NotServed` for a project that needs a server, before anything of it runs. `name` is its framework's."""
+    if not plan.is_served:
+        option = f"{plan.output_hint} " if plan.output_hint else ""
+        raise NotServed(name=name, option=option)
 
 
 def adjust_plan(plan: BuildPlan, changes: Mapping[str, Any], *, by: str) -> BuildPlan:
@@ -84,7 +110,7 @@ def adjust_plan(plan: BuildPlan, changes: Mapping[str, Any], *, by: str) -> Buil
     if "env" in values:
         values["env"] = {**plan.env, **values["env"]}
     if "output_directory" in values:
-        values |= {"output_alternatives": (), "is_plain": False}
+        values |= {"output_alternatives": (), "is_plain": False, "is_served": True}
     reasons = (*plan.reasons, *(f"{name}: plugin {by}" for name in changes))
     return replace(plan, **values, reasons=reasons)
 
@@ -99,6 +125,8 @@ def encode_plan(plan: BuildPlan) -> dict[str, Any]:
         "package_manager": plan.package_manager,
         "kind": plan.kind,
         "node_version": plan.node_version,
+        "python_version": plan.python_version,
+        "is_served": plan.is_served,
         "reasons": list(plan.reasons),
     }
 
@@ -109,6 +137,7 @@ def _pick_build(
     settings: ProjectSettings,
     scripts: Mapping[str, Any],
     manager: PackageManager | None,
+    other: PackageManager | None,
 ) -> tuple[str | None, str]:
     definition = detection.definition
     if settings.build_command is not None:
@@ -120,7 +149,8 @@ def _pick_build(
             if scripts.get(script):
                 return manager.run_script(script), f"build command: package.json has the script {script}"
     if definition.build_command:
-        return definition.build_command, f"build command: the default of {definition.name}"
+        prefix = other.prefix if other else ""
+        return f"{prefix}{definition.build_command}", f"build command: the default of {definition.name}"
     if definition.is_fallback and manager and not _has_pages(listing):
         raise MissingScript(script="build")
     return None, "build command: none, the files are served as they are"
@@ -139,18 +169,41 @@ def _has_pages(listing: Listing) -> bool:
     return any(path == "index.html" or path.startswith("public/") for path in listing.paths)
 
 
+def _pick_kind(detection: Detection, build: str | None, scripts: Mapping[str, Any]) -> tuple[str, str]:
+    """Return the kind that detection found, or static where the build command says so."""
+    expression = detection.definition.static_command
+    if detection.kind != "static" and expression and build:
+        for command in _follow_scripts(build, scripts):
+            if re.search(expression, command):
+                return "static", f"kind: `{command}` makes static files"
+    return detection.kind, ""
+
+
+def _follow_scripts(command: str, scripts: Mapping[str, Any]) -> tuple[str, ...]:
+    """Return a command and those of the scripts of package.json that it runs, and that these run."""
+    found, queue = [command], [command]
+    while queue:
+        for name in _RUNS.findall(queue.pop()):
+            text = scripts.get(name)
+            if isinstance(text, str) and text not in found:
+                found.append(text)
+                queue.append(text)
+    return tuple(found)
+
+
 def _pick_install(
-    detection: Detection, settings: ProjectSettings, manager: PackageManager | None, *, is_needed: bool
+    definition: Framework, settings: ProjectSettings, managers: Sequence[PackageManager], *, is_needed: bool
 ) -> tuple[str | None, str]:
     if settings.install_command is not None:
         return settings.install_command.strip() or None, "install command: project settings"
     if not is_needed:
         return None, "install command: none, as nothing is built"
-    if detection.definition.install_command:
-        return detection.definition.install_command, f"install command: the default of {detection.definition.name}"
-    if manager:
-        return manager.install_command, f"package manager {manager.name}: {manager.reason}"
-    return None, "install command: none, there is no package.json"
+    if definition.install_command:
+        return definition.install_command, f"install command: the default of {definition.name}"
+    if managers:
+        why = ", ".join(f"package manager {one.name}: {one.reason}" for one in managers)
+        return " && ".join(one.install_command for one in managers), why
+    return None, "install command: none, nothing lists packages"
 
 
 def _pick_output(
@@ -158,9 +211,9 @@ def _pick_output(
 ) -> tuple[str, tuple[str, ...], str]:
     definition = detection.definition
     if settings.output_directory is not None:
-        return settings.output_directory.strip("/") or ".", (), "output directory: project settings"
+        return _tidy(settings.output_directory), (), "output directory: project settings"
     if configured := find_configured_output(definition, listing):
-        return configured.strip("/"), (), "output directory: the project's configuration"
+        return _tidy(configured), (), "output directory: the project's configuration"
     if is_built and definition.output_built:
         folders = definition.output_built
         return folders[0], folders, f"output directory: the first of {', '.join(folders)} that the build makes"
@@ -172,10 +225,15 @@ def _pick_output(
     return definition.output_directory, definition.output_prefer, f"output directory: the default of {definition.name}"
 
 
-def _pick_node(settings: ProjectSettings, package: Mapping[str, Any]) -> tuple[str | None, str]:
+def _tidy(folder: str) -> str:
+    """Return `/site/` and `./site` as `site`, and nothing as `.`."""
+    return posixpath.normpath(folder.strip("/") or ".")
+
+
+def _pick_node(settings: ProjectSettings, package: Mapping[str, Any], listing: Listing) -> tuple[str | None, str]:
     if settings.node_version:
         return settings.node_version, "Node.js version: project settings"
     engines = package.get("engines")
     if isinstance(engines, dict) and isinstance(engines.get("node"), str):
         return engines["node"], "Node.js version: engines in package.json"
-    return None, ""
+    return find_version("node", listing)

@@ -10,16 +10,19 @@ from vclone_core.models import Source
 
 
 def plan_user_command(command: str, *, depth: int) -> tuple[str, ...]:
-    """Return how a command line of a project is run: by a shell that finds the programs of `node_modules` first.
+    """Return how a command line of a project is run: by a shell that finds the project's own programs first.
 
-    `depth` is how many folders the root directory lies below the repository's root, whose programs are found too.
+    Those are in `node_modules` and in Python's `.venv`. `depth` is how many folders the root directory lies below the
+    repository's root, whose programs are found too.
     """
-    folders = ":".join(f"$PWD/{'../' * up}node_modules/.bin" for up in range(depth + 1))
+    folders = ":".join((*(f"$PWD/{'../' * up}node_modules/.bin" for up in range(depth + 1)), "$PWD/.venv/bin"))
     return ("sh", "-c", f'PATH="{folders}:$PATH"; export PATH\n{command}')
 
 
 def plan_provision(package: str) -> tuple[str, ...]:
     """Return the command that puts a package manager into the build's home where the machine has none."""
+    if package.startswith("pypi:"):
+        return ("sh", "-c", _PROVISION_PYPI % {"program": shlex.quote(package.removeprefix("pypi:"))})
     program = "yarn" if package.startswith("@yarnpkg/") else package.partition("@")[0]
     install = shlex.join(("npm", "install", "--global", "--no-audit", "--no-fund", "--loglevel=error", "--prefix"))
     return (
@@ -27,6 +30,13 @@ def plan_provision(package: str) -> tuple[str, ...]:
         "-c",
         f'command -v {shlex.quote(program)} >/dev/null || {install} "$HOME/.local" {shlex.quote(package)}',
     )
+
+
+# In an environment of its own, so that nothing of it mixes with what the project installs.
+_PROVISION_PYPI: Final = """command -v %(program)s >/dev/null || {
+python3 -m venv "$HOME/.local/share/%(program)s" && mkdir -p "$HOME/.local/bin" &&
+"$HOME/.local/share/%(program)s/bin/pip" install --quiet --disable-pip-version-check %(program)s &&
+ln -sf "$HOME/.local/share/%(program)s/bin/%(program)s" "$HOME/.local/bin/"; }"""
 
 
 def build_environment(

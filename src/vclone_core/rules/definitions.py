@@ -17,12 +17,16 @@ from vclone_core.errors import Invalid
 
 @dataclass(frozen=True, slots=True)
 class Detector:
-    """One question to a source: a dependency (with a version like `version`), or a file (whose text has `contains`)."""
+    """One question to a source: a dependency (with a version like `version`), or a file.
+
+    The file's text has `contains`, or imports the JavaScript package `imports`.
+    """
 
     dependency: str | None = None
     version: str | None = None
     file: str | None = None
     contains: str | None = None
+    imports: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,9 +41,13 @@ class ConfiguredOutput:
 class Framework:
     """How to recognise, build and serve one kind of project.
 
+    `kind` is what it needs at run time: "static", "server", or "functions" beside static files; `static_when` and
+    `static_command` (an expression for the build command) tell the projects that need files only. `language` and its
+    `packages` say what is installed beside package.json's.
     `output_prefer` is tried before `output_directory`; in both `*` stands for a folder's only entry; `output_built`
     takes the place of both where a project of this kind has a build command. The build copies
-    the files of `copied_from` as they are, so their names say nothing about their content.
+    the files of `copied_from` as they are, so their names say nothing about their content. With `proves_static` only a
+    static build makes `output_directory`, so a project of kind "server" is built to see.
     """
 
     id: str
@@ -54,6 +62,9 @@ class Framework:
     some: tuple[Detector, ...] = ()
     static_when: tuple[Detector, ...] = ()
     server_when: tuple[Detector, ...] = ()
+    static_command: str | None = None
+    language: str | None = None
+    packages: tuple[str, ...] = ()
     install_command: str | None = None
     build_command: str | None = None
     ignores_script: bool = False
@@ -63,6 +74,7 @@ class Framework:
     output_built: tuple[str, ...] = ()
     output_configured: ConfiguredOutput | None = None
     output_hint: str = ""
+    proves_static: bool = False
     single_page: bool = False
     immutable: tuple[str, ...] = ()
     copied_from: str | None = None
@@ -171,10 +183,15 @@ def _number(value: object) -> int:
     return value
 
 
-def _kind(value: object) -> str:
-    if value not in ("static", "server"):
-        raise ValueError('must be "static" or "server"')
-    return _text(value)
+def _one_of(*known: str) -> Callable[[object], str]:
+    words = " or ".join(f'"{one}"' for one in known)
+
+    def read(value: object) -> str:
+        if value not in known:
+            raise ValueError(f"must be {words}")
+        return _text(value)
+
+    return read
 
 
 def _texts(value: object) -> tuple[str, ...]:
@@ -214,8 +231,8 @@ def _detectors(value: object) -> tuple[Detector, ...]:
     for one in detectors:
         if (one.dependency is None) == (one.file is None):
             raise ValueError("has a detector without exactly one of dependency and file")
-        if (one.version and one.dependency is None) or (one.contains and one.file is None):
-            raise ValueError("has a detector with version without dependency, or contains without file")
+        if (one.version and one.dependency is None) or ((one.contains or one.imports) and one.file is None):
+            raise ValueError("has a detector with version without dependency, or contains or imports without file")
     return detectors
 
 
@@ -232,12 +249,13 @@ _DETECTOR: Final[Mapping[str, Callable[[object], str]]] = {
     "version": _expression,
     "file": _text,
     "contains": _expression,
+    "imports": _text,
 }
 _TOP: Final[Mapping[str, _Key]] = {
     "id": ("id", _text),
     "name": ("name", _text),
     "order": ("order", _number),
-    "kind": ("kind", _kind),
+    "kind": ("kind", _one_of("static", "server", "functions")),
     "supersedes": ("supersedes", _texts),
     "replaces": ("replaces", _flag),
     "experimental": ("is_experimental", _flag),
@@ -249,8 +267,11 @@ _TABLES: Final[Mapping[str, Mapping[str, _Key]]] = {
         "some": ("some", _detectors),
         "static_when": ("static_when", _detectors),
         "server_when": ("server_when", _detectors),
+        "static_command": ("static_command", _expression),
     },
     "build": {
+        "language": ("language", _one_of("python", "ruby")),
+        "packages": ("packages", _texts),
         "install": ("install_command", _text),
         "command": ("build_command", _text),
         "ignores_script": ("ignores_script", _flag),
@@ -263,6 +284,7 @@ _TABLES: Final[Mapping[str, Mapping[str, _Key]]] = {
         "built": ("output_built", _texts),
         "configured": ("output_configured", _configured),
         "hint": ("output_hint", _text),
+        "proves_static": ("proves_static", _flag),
     },
     "serve": {
         "single_page": ("single_page", _flag),

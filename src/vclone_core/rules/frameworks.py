@@ -14,10 +14,16 @@ from typing import Any, Final
 
 from vclone_core.errors import DetectFailed
 from vclone_core.rules.definitions import Detector, Framework
-from vclone_core.rules.globs import match_glob
+from vclone_core.rules.globs import match_glob, split_globs
 
 # What the build plan reads, whatever the definitions ask for.
-PLAN_FILES: Final = ("package.json", "pnpm-lock.yaml", "yarn.lock", ".yarnrc.yml")
+PLAN_FILES: Final = (
+    "package.json", "pnpm-lock.yaml", "yarn.lock", ".yarnrc.yml", ".nvmrc", ".node-version",
+    ".python-version", "pyproject.toml", "Pipfile", "runtime.txt",
+)  # fmt: skip
+
+# import … from "x", import "x", import("x") and require("x"), also of a path below the package.
+_IMPORT: Final = r"""(?:\bfrom|\bimport|\brequire)\s*\(?\s*['"`]%s(?:/[^'"`\n]*)?['"`]"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +64,7 @@ def list_wanted_texts(frameworks: Sequence[Framework]) -> tuple[str, ...]:
         detector.file
         for one in frameworks
         for detector in (*one.every, *one.some, *one.static_when, *one.server_when)
-        if detector.contains and detector.file
+        if (detector.contains or detector.imports) and detector.file
     ]
     configured = [one.output_configured.file for one in frameworks if one.output_configured]
     return tuple(dict.fromkeys((*PLAN_FILES, *asked, *configured)))
@@ -140,17 +146,22 @@ def _answer(detector: Detector, listing: Listing, dependencies: Mapping[str, str
             return None
         return f"package.json depends on {detector.dependency}" + (f" {version}" if detector.version else "")
     for path in _find(detector.file or "", listing):
-        if detector.contains is None:
+        text = listing.texts.get(path, "")
+        if detector.imports is not None:
+            if re.search(_IMPORT % re.escape(detector.imports), text):
+                return f"{path} imports {detector.imports}"
+        elif detector.contains is None:
             return f"{path} exists"
-        if re.search(detector.contains, listing.texts.get(path, ""), re.MULTILINE):
+        elif re.search(detector.contains, text, re.MULTILINE):
             return f"{path} contains {detector.contains}"
     return None
 
 
 def _find(pattern: str, listing: Listing) -> list[str]:
-    if not any(letter in pattern for letter in "*?{"):
-        return [pattern] if pattern in listing.paths else []
-    return sorted(path for path in listing.paths if match_glob(pattern, path))
+    """Return the paths that a glob means, in the order of its choices."""
+    names, globs = split_globs((pattern,))
+    found = [name for name in names if name in listing.paths]
+    return found + sorted(path for path in listing.paths if any(match_glob(glob, path) for glob in globs))
 
 
 def _read_dependencies(package: Mapping[str, Any]) -> dict[str, str]:

@@ -37,6 +37,20 @@ def expand_braces(pattern: str) -> tuple[str, ...]:
 
 
 @lru_cache(maxsize=1024)
+def split_globs(patterns: tuple[str, ...]) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Return the plain names that `patterns` mean, which a set finds at once, and the globs that are left.
+
+    >>> split_globs(("{a,b}.js", "src/*.js"))
+    (('a.js', 'b.js'), ('src/*.js',))
+    """
+    every = tuple(dict.fromkeys(one for pattern in patterns for one in expand_braces(pattern)))
+    return (
+        tuple(one for one in every if not any(letter in one for letter in "*?")),
+        tuple(one for one in every if any(letter in one for letter in "*?")),
+    )
+
+
+@lru_cache(maxsize=1024)
 def compile_glob(pattern: str) -> re.Pattern[str]:
     """Return the expression that matches a whole path exactly when `pattern` does."""
     return re.compile("|".join(f"(?:{_translate(one)})" for one in expand_braces(pattern)), re.DOTALL)

@@ -14,13 +14,15 @@ from vclone_core.rules.frameworks import Listing
 class PackageManager:
     """A package manager as a project pins it.
 
-    `provision` names the npm package that brings the program to a machine without it; None: Node.js brings it.
+    `provision` names the npm package (or, as `pypi:NAME`, the PyPI one) that brings the program to a machine without
+    it; None: the language brings it. `prefix` is written before a framework's own build command.
     """
 
     name: str
     install_command: str
     provision: str | None
     reason: str
+    prefix: str = ""
 
     def run_script(self, script: str) -> str:
         """Return the command that runs a script of package.json."""

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Final
 
 from vclone_core.rules.frameworks import PLAN_FILES, Listing
-from vclone_core.rules.globs import match_glob
+from vclone_core.rules.globs import match_glob, split_globs
 
 MAX_PATHS: Final = 20_000
 MAX_DEPTH: Final = 5
@@ -32,10 +32,12 @@ def read_listing(folder: Path, wanted: Collection[str] = PLAN_FILES) -> Listing:
         if len(paths) >= MAX_PATHS:
             break
     texts: dict[str, str] = {}
+    plain, globs = split_globs(tuple(wanted))
+    names = frozenset(plain)
     root = open_folder(folder)
     try:
         for path in paths:
-            if any(path == glob or match_glob(glob, path) for glob in wanted):
+            if path in names or any(match_glob(glob, path) for glob in globs):
                 descriptor = open_beneath(root, path)
                 with os.fdopen(descriptor, "rb") as file:
                     texts[path] = file.read(MAX_TEXT_BYTES).decode("utf-8", "replace")

@@ -8,7 +8,7 @@ from typing import Final
 
 from vclone_core.build.context import Work
 from vclone_core.errors import DetectFailed
-from vclone_core.rules.buildplan import BuildPlan, adjust_plan, plan_build
+from vclone_core.rules.buildplan import BuildPlan, adjust_plan, plan_build, require_served
 from vclone_core.rules.definitions import parse_frameworks
 from vclone_core.rules.frameworks import Listing, detect, list_wanted_texts
 from vclone_core.rules.output import check_path
@@ -22,7 +22,7 @@ MAX_CONFIG_BYTES: Final = 32 * 1024**2
 async def detect_framework(work: Work) -> None:
     """Find the root directory, its `vercel.json`, the framework and the plan.
 
-    Raises `DetectFailed` or `MissingScript`.
+    Raises `DetectFailed`, `MissingScript` or `NotServed`.
     """
     build = work.build
     if work.source.kind == "prebuilt":
@@ -45,6 +45,7 @@ async def detect_framework(work: Work) -> None:
     await build.log.line(f"Framework: {work.detection.definition.name}")
     for reason in work.plan.reasons:
         await build.log.line(f"  {reason}")
+    require_served(work.plan, work.detection.definition.name)
 
 
 def _read_vercel_config(root: Path) -> VercelConfig:

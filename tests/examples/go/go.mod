@@ -1,0 +1,3 @@
+module example.org/example
+
+go 1.23

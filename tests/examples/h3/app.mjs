@@ -1,0 +1,1 @@
+import { H3 } from "h3";

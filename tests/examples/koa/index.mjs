@@ -1,0 +1,1 @@
+import Koa from 'koa';

@@ -1,0 +1,2 @@
+SITENAME = "Example"
+PATH = "content"

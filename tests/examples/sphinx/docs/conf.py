@@ -1,0 +1,2 @@
+project = "Example"
+html_theme = "alabaster"
