@@ -202,7 +202,10 @@ class Alias:
 
 @dataclass(frozen=True, slots=True)
 class Site:
-    """What an edge needs to answer a host. `version` grows with every alias change on the platform."""
+    """What an edge needs to answer a host. `version` grows with every alias change on the platform.
+
+    `previous_deployment_id` is what the host showed before: pages of it may still be open.
+    """
 
     host: str
     project_id: str
@@ -212,6 +215,7 @@ class Site:
     version: int
     protection: str | None = None
     redirect_to: str | None = None
+    previous_deployment_id: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -275,8 +279,19 @@ class Route:
 
 
 @dataclass(frozen=True, slots=True)
+class EarlierFile:
+    """A file of an earlier build that its open pages may still ask for; replaced in Unix seconds."""
+
+    entry: FileEntry
+    replaced_s: int
+
+
+@dataclass(frozen=True, slots=True)
 class Manifest:
-    """Everything the edge knows of one deployment. Keys of `files` start with `/`, decoded, without dot segments."""
+    """Everything the edge knows of one deployment. Keys of `files` start with `/`, decoded, without dot segments.
+
+    `earlier` are fingerprinted files of the project's builds before this one, which this one doesn't have.
+    """
 
     deployment_id: str
     project_id: str
@@ -285,6 +300,7 @@ class Manifest:
     routes: tuple[Route, ...]
     functions: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     version: int = 1
+    earlier: Mapping[str, EarlierFile] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

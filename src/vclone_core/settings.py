@@ -78,6 +78,9 @@ class Settings(BaseSettings):
     heartbeat_s: float = Field(3.0, gt=0, description="How often a worker renews its lease, and sees a cancellation.")
     drain_s: float = Field(30.0, ge=0, description="How long a worker that is told to stop lets its builds end.")
     max_attempts: int = Field(3, ge=1, le=10, description="Starts of one build before it counts as failed.")
+    earlier_assets_days: float = Field(
+        7.0, ge=0, le=365, description="How long a host serves fingerprinted files of builds it showed before."
+    )
     git_allow_insecure: bool = Field(False, description="Also clone from http:// and loopback addresses.")
 
     postgres_bin: Path | None = Field(None, description="Folder of the PostgreSQL programs that `up` runs.")

@@ -14,7 +14,6 @@ from vclone_core.models import Route, Site
 from vclone_core.rules.answers import answer_error
 from vclone_core.rules.decisions import Decision, Headers
 from vclone_core.rules.objectkeys import blob_key
-from vclone_core.rules.routes import match
 from vclone_core.rules.templates import quote_url
 from vclone_edge.flow import read_request, settle
 from vclone_edge.parts import EdgeParts
@@ -32,8 +31,8 @@ class AppliedRule:
 class Explanation:
     """Each stage's decision for one request. A stage that was not reached is None.
 
-    `object_key` is what would be read from the object store, `file` the manifest's name for it; `error_code` says
-    which of the edge's own pages would be sent.
+    `object_key` is what would be read from the object store, `file` the manifest's name for it, `is_earlier` whether
+    only an earlier build had it; `error_code` says which of the edge's own pages would be sent.
     """
 
     url: str
@@ -45,6 +44,7 @@ class Explanation:
     decision: Decision | None
     rules: tuple[AppliedRule, ...]
     file: str | None
+    is_earlier: bool
     object_key: str | None
     status: int
     headers: Headers
@@ -60,7 +60,7 @@ async def explain(
     """
     scope = _build_scope(url, method, headers or {})
     host = path = site = decision = file = object_key = None
-    is_stale = False
+    is_stale = is_earlier = False
     rules: tuple[AppliedRule, ...] = ()
     try:
         request = read_request(scope)
@@ -68,8 +68,8 @@ async def explain(
         site = (await parts.resolver.resolve(host)).site
         settled = await settle(parts, request)
         answer, is_stale = settled.answer, settled.is_stale
-        if settled.compiled is not None:
-            decision = match(settled.compiled.table, request)
+        if settled.compiled is not None and settled.decision is not None:
+            decision, is_earlier = settled.decision, settled.is_earlier
             routes = settled.compiled.manifest.routes
             rules = tuple(AppliedRule(number, routes[number]) for number in decision.rules)
             file = getattr(decision, "file", None)
@@ -87,6 +87,7 @@ async def explain(
         decision=decision,
         rules=rules,
         file=file,
+        is_earlier=is_earlier,
         object_key=object_key,
         status=answer.status,
         headers=answer.headers,

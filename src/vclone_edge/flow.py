@@ -3,15 +3,26 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 from urllib.parse import quote
 
 from vclone_core.errors import BadHost, BadTarget, SiteProtected, StoreUnavailable
 from vclone_core.models import AliasKind, Site
-from vclone_core.rules.answers import Answer, CompiledManifest, answer_redirect, answer_request
+from vclone_core.rules.answers import (
+    Answer,
+    CompiledManifest,
+    answer_decision,
+    answer_redirect,
+    decide,
+    may_be_before,
+)
+from vclone_core.rules.decisions import Decision, Serve
+from vclone_core.rules.earlier import DAY_S
 from vclone_core.rules.hosts import parse_host
+from vclone_core.rules.objectkeys import manifest_key
 from vclone_core.rules.requests import Request, check_framing, find_hosts, join_fields
 from vclone_core.rules.targets import parse_query, parse_target
 from vclone_core.rules.templates import quote_path
@@ -27,17 +38,29 @@ _hosts: dict[bytes, str] = {}
 
 @dataclass(frozen=True, slots=True)
 class Settled:
-    """What a request comes to. `compiled` None: answered before any manifest was needed."""
+    """What a request comes to. `compiled` None: answered before any manifest was needed.
+
+    `compiled` made the decision: the site's own manifest, or that of the site before.
+    """
 
     site: Site
     answer: Answer
     is_stale: bool
-    compiled: CompiledManifest | None
+    compiled: CompiledManifest | None = None
+    decision: Decision | None = None
 
     @property
     def project_id(self) -> str:
         """The project whose blobs the answer names: the manifest's, which may be that of the site before."""
         return self.site.project_id if self.compiled is None else self.compiled.manifest.project_id
+
+    @property
+    def is_earlier(self) -> bool:
+        """Whether a file is served that only an earlier build had."""
+        if self.compiled is None or not isinstance(self.decision, Serve):
+            return False
+        is_before = self.compiled.manifest.deployment_id == self.site.previous_deployment_id
+        return is_before or self.decision.file in self.compiled.earlier
 
 
 def read_request(scope: Mapping[str, Any]) -> Request:
@@ -85,14 +108,37 @@ async def settle(parts: EdgeParts, request: Request) -> Settled:
         raise SiteProtected()
     is_indexed = site.kind in INDEXED
     if site.redirect_to is not None:
-        return Settled(site, answer_redirect(_build_location(parts, site.redirect_to, request), 308), is_stale, None)
+        return Settled(site, answer_redirect(_build_location(parts, site.redirect_to, request), 308), is_stale)
     compiled = parts.manifests.find(site)
     if compiled is None:
         compiled, is_fallback = await _load_manifest(parts, known)
         is_stale = is_stale or is_fallback
     elif known.fallback is not None:
         known.fallback = None
-    return Settled(site, answer_request(compiled, request, is_indexed=is_indexed), is_stale, compiled)
+    kept_s = parts.settings.earlier_assets_days * DAY_S
+    # A deployment's own host serves exactly its build.
+    since_s = time.time() - kept_s if kept_s and site.kind is not AliasKind.DEPLOYMENT else None
+    decision = decide(compiled, request, since_s=since_s)
+    if since_s is not None and site.previous_deployment_id and may_be_before(compiled, decision, request.path):
+        before = await _load_before(parts, site)
+        if before is not None:
+            found = decide(before, request, since_s=since_s)
+            if isinstance(found, Serve) and found.file == request.path and found.status == 200:
+                compiled, decision = before, found
+    answer = answer_decision(compiled, decision, request, is_indexed=is_indexed)
+    return Settled(site, answer, is_stale, compiled, decision)
+
+
+async def _load_before(parts: EdgeParts, site: Site) -> CompiledManifest | None:
+    """Return the manifest of the deployment that a host showed before; None when that was removed."""
+    assert site.previous_deployment_id is not None
+    key = manifest_key(site.project_id, site.previous_deployment_id)
+    try:
+        return await parts.manifests.load(replace(site, deployment_id=site.previous_deployment_id, manifest_key=key))
+    except StoreUnavailable as error:
+        if error.facts.get("is_gone"):
+            return None
+        raise  # Nobody can say that the file is not there.
 
 
 async def _load_manifest(parts: EdgeParts, known: Known) -> tuple[CompiledManifest, bool]:

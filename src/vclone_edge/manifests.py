@@ -99,7 +99,8 @@ class Manifests:
             error = raised
         except (Invalid, NotFound) as raised:
             # Ours to mend, not the visitor's: it must not look like a bad request or a missing page.
-            error = StoreUnavailable(why=f"the manifest of this deployment can't be used: {raised.sentence}")
+            why = f"the manifest of this deployment can't be used: {raised.sentence}"
+            error = StoreUnavailable(why=why, is_gone=True)
         else:
             return compiled
         self.refusals += 1

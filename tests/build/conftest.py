@@ -133,8 +133,8 @@ class Place:
             deployment_id, "prj_x", Target.PREVIEW, State.BUILDING, source, 1, 1, None, None, None, None, now, now, None
         )
 
-        async def previous_manifest() -> Manifest | None:
-            return self.previous
+        async def previous_manifests() -> list[Manifest]:
+            return [] if self.previous is None else [self.previous]
 
         return Build(
             claim=Claim(deployment, project, "worker", 1),
@@ -146,7 +146,7 @@ class Place:
             objects=self.objects,
             plugins=self.plugins,
             blobs=self.blobs,
-            previous_manifest=previous_manifest,
+            previous_manifests=previous_manifests,
             environment=environment,
         )
 

@@ -106,6 +106,17 @@ async def test_variants_that_were_collected_are_made_anew(place: Place) -> None:
     assert brotli.decompress(await place.read(gone)).decode() == TEXT
 
 
+async def test_assets_of_earlier_builds_are_carried_while_their_bytes_are_stored(place: Place) -> None:
+    """B11."""
+    names = ["app.11111a11.js", "app.22222b22.js", "app.33333c33.js"]
+    built = [await place.deploy(PREBUILT, files={"index.html": TEXT + name, name: TEXT + name}) for name in names]
+    assert [sorted(manifest.earlier) for manifest in built] == [[], ["/" + names[0]], ["/" + names[0], "/" + names[1]]]
+    assert built[2].earlier["/" + names[0]].entry == built[0].files["/" + names[0]]
+    place.blobs.known.discard(built[1].files["/" + names[1]].variants["br"].sha256)
+    again = await place.deploy(PREBUILT, files={"index.html": TEXT, names[0]: TEXT + names[0]})
+    assert sorted(again.earlier) == ["/" + names[2]]
+
+
 async def test_git_repository_is_cloned_at_its_default_branch(place: Place, git: GitServer) -> None:
     sha = git.commit("site", {"index.html": "one"}, message="First\n\nbody")
     manifest = await place.deploy(Source("git", url=git.address("site")))

@@ -10,6 +10,7 @@ import pytest
 
 from vclone_core.actions import deployments, publishing
 from vclone_core.actions.projects import create_project, find_project, update_project
+from vclone_core.build.opening import fetch_previous_manifests
 from vclone_core.errors import (
     Forbidden,
     NameTaken,
@@ -24,7 +25,7 @@ from vclone_core.rules.lifecycle import Event
 from vclone_core.rules.manifests import decode_manifest
 from vclone_core.rules.names import branch_host, deployment_host
 from vclone_core.rules.objectkeys import manifest_key
-from vclone_core.stores import buildlogs, queue, records
+from vclone_core.stores import buildlogs, events, queue, records
 from vclone_core.stores.postgres import Database
 
 from .conftest import World, add_actor, manifest_of
@@ -68,6 +69,35 @@ async def test_a_finished_build_takes_its_hosts(world: World) -> None:
     assert "Live at http://shop.localhost:8080" in [line.text for line in lines]
     found = await deployments.find_deployment(world.platform, world.actor, "shop.localhost")
     assert found.id == deployment.id
+
+
+async def test_a_site_tells_what_its_host_showed_before(world: World) -> None:
+    """B11: pages of it may still be open, also after a rollback."""
+    project = await world.project("shop")
+    start = await events.current_version(world.platform.db)
+    first, second = await world.build(project), await world.build(project)
+    await deployments.rollback(world.platform, world.actor, project)
+    moves = await events.read_moves(world.platform.db, start)
+    shown = [move.site for move in moves if move.host == "shop.localhost" and move.site is not None]
+    assert [(site.deployment_id, site.previous_deployment_id) for site in shown] == [
+        (first.id, None),
+        (second.id, first.id),
+        (first.id, second.id),
+    ]
+    assert await deployments.resolve_host(world.platform, "shop.localhost") == shown[-1]
+
+
+async def test_manifests_before_are_the_newest_and_those_that_are_shown(world: World) -> None:
+    project = await world.project("shop")
+    built = [await world.build(project) for _ in range(3)]
+    await deployments.rollback(world.platform, world.actor, project, built[0].id)
+    await world.deploy(project)
+    claim = await world.claim(slots=64)
+    found = await fetch_previous_manifests(world.platform, claim)
+    assert [manifest.deployment_id for manifest in found] == [built[2].id, built[0].id]
+    await world.platform.objects.delete([manifest_key(project.id, built[2].id)])
+    found = await fetch_previous_manifests(world.platform, claim)
+    assert [manifest.deployment_id for manifest in found] == [built[0].id]
 
 
 async def test_what_is_live_has_its_manifest_in_the_store(world: World) -> None:

@@ -14,7 +14,7 @@ from tests.edge.client import Client
 from tests.edge.peer import TOKEN, ControlPeer
 
 from vclone_core import ObjectStore
-from vclone_core.models import AliasKind, FileEntry, Manifest, Route, Site, Variant
+from vclone_core.models import AliasKind, EarlierFile, FileEntry, Manifest, Route, Site, Variant
 from vclone_core.plugins import load_plugins
 from vclone_core.rules.manifests import encode_manifest
 from vclone_core.rules.objectkeys import blob_key, manifest_key
@@ -66,6 +66,7 @@ class Platform:
         project: str = "prj_1",
         kind: AliasKind = AliasKind.PRODUCTION,
         is_told: bool = True,
+        earlier: Mapping[str, EarlierFile] | None = None,
         **site: Any,
     ) -> Site:
         """Store a deployment as the pipeline would, and point the host at it."""
@@ -81,7 +82,7 @@ class Platform:
                 immutable="." in Path(path).stem,
                 variants={c: Variant(await self.store(project, copy), len(copy)) for c, copy in copies.items()},
             )
-        manifest = Manifest(deployment, project, None, entries, routes)
+        manifest = Manifest(deployment, project, None, entries, routes, earlier=earlier or {})
         await self.put(manifest_key(project, deployment), encode_manifest(manifest))
         made = Site(host, project, deployment, manifest_key(project, deployment), kind, 0, **site)
         version = self.peer.move(host, made, is_told=is_told)

@@ -70,7 +70,7 @@ async def proxy(server: s3_servers.Program) -> AsyncIterator[FaultProxy]:
 async def platform(
     tmp_path: Path, peer: ControlPeer, objects: ObjectStore, proxy: FaultProxy
 ) -> AsyncIterator[Platform]:
-    url = f"s3://edge-tests?endpoint={proxy.endpoint}&connect_timeout_s=0.5&read_timeout_s=2"
+    url = f"s3://edge-tests?endpoint={proxy.endpoint}&connect_timeout_s=2&read_timeout_s=5"
     platform = Platform(tmp_path, peer, objects, store=url, **keys())
     platform.deployments = time.time_ns()  # The bucket is shared by the tests, and a manifest is never replaced.
     yield platform
@@ -293,6 +293,20 @@ async def test_gone_store_is_503_and_never_a_page_of_the_site(platform: Platform
         assert (reply.status, reply["retry-after"], reply["cache-control"]) == (503, "5", "no-store")
         assert b"object store" in reply.body
     assert (await get(edge, "/")).body == PAGE
+
+
+async def test_earlier_file_is_never_a_404_while_the_store_is_away(platform: Platform, proxy: FaultProxy) -> None:
+    edge = await platform.start_edge()
+    name = "/app.11111a11.js"
+    newer = await platform.publish(HOST, {"/index.html": PAGE, name: b"js"})
+    await platform.publish(HOST, {"/index.html": PAGE}, previous_deployment_id=newer.deployment_id)
+    assert (await get(edge, "/")).body == PAGE
+    await proxy.refuse()
+    assert (await get(edge, name)).status == 503
+    assert (await get(edge, "/none.js")).status == 404
+    await proxy.listen()
+    await asyncio.sleep(1)  # A manifest that failed is remembered for a second.
+    assert (await get(edge, name)).body == b"js"
 
 
 async def test_one_slow_project_leaves_places_for_the_others(

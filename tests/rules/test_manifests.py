@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from vclone_core.errors import Invalid
-from vclone_core.models import AliasKind, AliasMove, FileEntry, Manifest, Route, Site, Variant
+from vclone_core.models import AliasKind, AliasMove, EarlierFile, FileEntry, Manifest, Route, Site, Variant
 from vclone_core.rules.manifests import decode_manifest, encode_manifest
 from vclone_core.rules.sites import decode_move, decode_site, encode_move, encode_site
 
@@ -42,6 +42,7 @@ MANIFEST = st.builds(
     framework=st.none() | st.text(max_size=10),
     files=st.dictionaries(st.text(max_size=30).map(lambda name: "/" + name), ENTRY, max_size=5),
     routes=st.lists(ROUTE, max_size=5).map(tuple),
+    earlier=st.dictionaries(st.text(max_size=30), st.builds(EarlierFile, ENTRY, SIZE), max_size=3),
 )
 SITE = Site("a.test", "prj_1", "dep_1", "prj_1/dep_1/manifest.json", AliasKind.PRODUCTION, 3)
 

@@ -11,7 +11,7 @@ from typing import Protocol
 
 from vclone_core.build.buildlog import BuildLog
 from vclone_core.errors import BuildTimeout
-from vclone_core.models import BuildLimits, Claim, FileEntry, Manifest, ProjectSettings, Route, Source
+from vclone_core.models import BuildLimits, Claim, EarlierFile, FileEntry, Manifest, ProjectSettings, Route, Source
 from vclone_core.plugins import Plugins
 from vclone_core.protocols import BuildRunner, BuildSession, ExitStatus, ObjectStore
 from vclone_core.rules.buildplan import BuildPlan
@@ -37,7 +37,8 @@ class Blobs(Protocol):
 class Build:
     """Everything one attempt at one deployment needs from the platform.
 
-    `previous_manifest` is that of the project's newest deployment; `environment` are the project's own variables.
+    `previous_manifests` are those of the project's newest deployment, and of those that the hosts show which this one
+    may take over; the newest first. `environment` are the project's own variables.
     """
 
     claim: Claim
@@ -49,7 +50,7 @@ class Build:
     objects: ObjectStore
     plugins: Plugins
     blobs: Blobs
-    previous_manifest: Callable[[], Awaitable[Manifest | None]]
+    previous_manifests: Callable[[], Awaitable[Sequence[Manifest]]]
     environment: Mapping[str, str] = field(default_factory=dict)
 
     @property
@@ -89,6 +90,7 @@ class Work:
     entries: Mapping[str, FileEntry] = field(default_factory=dict)  # optimise
     bodies: Mapping[str, Path | OutputFile] = field(default_factory=dict)  # optimise: where the bytes of a SHA-256 lie
     routes: tuple[Route, ...] = ()  # optimise
+    earlier: Mapping[str, EarlierFile] = field(default_factory=dict)  # optimise
     manifest: Manifest | None = None  # upload
     _session: BuildSession | None = None
 

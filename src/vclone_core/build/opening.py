@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -38,8 +39,8 @@ def open_build(
 ) -> Build:
     """Return what `run_build` needs for one attempt."""
 
-    async def fetch_previous() -> Manifest | None:
-        return await fetch_newest_manifest(platform, claim)
+    async def fetch_previous() -> Sequence[Manifest]:
+        return await fetch_previous_manifests(platform, claim)
 
     return Build(
         claim=claim,
@@ -51,19 +52,20 @@ def open_build(
         objects=platform.objects,
         plugins=platform.plugins,
         blobs=ProjectBlobs(platform, claim.project.id),
-        previous_manifest=fetch_previous,
+        previous_manifests=fetch_previous,
     )
 
 
-async def fetch_newest_manifest(platform: Platform, claim: Claim) -> Manifest | None:
-    """Return the manifest of the project's newest ready deployment; None where there is none to be read."""
+async def fetch_previous_manifests(platform: Platform, claim: Claim) -> list[Manifest]:
+    """Return what `Build.previous_manifests` promises, but for what can't be read."""
     project = claim.project
-    rows = await platform.db.fetch("list_deployments", project.team_id, project.id, State.READY.value, None, 1)
-    if not rows:
-        return None
-    try:
-        async with platform.objects.open(manifest_key(project.id, rows[0]["id"])) as body:
-            return decode_manifest(b"".join([chunk async for chunk in body.chunks]))
-    except (NotFound, Invalid):
-        # It only saves work.
-        return None
+    newest = await platform.db.fetch("list_deployments", project.team_id, project.id, State.READY.value, None, 1)
+    branch = claim.deployment.source.ref or project.settings.production_branch
+    shown = await platform.db.fetch("list_shown", project.id, branch)
+    found = []
+    for deployment_id in sorted({row["id"] for row in (*newest, *shown)}, reverse=True):
+        # What is missing only costs work, and files that few pages still ask for.
+        with contextlib.suppress(NotFound, Invalid):
+            async with platform.objects.open(manifest_key(project.id, deployment_id)) as body:
+                found.append(decode_manifest(b"".join([chunk async for chunk in body.chunks])))
+    return found

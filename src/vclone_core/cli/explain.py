@@ -103,6 +103,7 @@ async def ask_edge(settings: Settings, url: str, method: str, headers: Mapping[s
             for rule in found.rules
         ],
         "file": found.file,
+        "is_earlier": found.is_earlier,
         "object_key": found.object_key,
         "status": found.status,
         "headers": [[name.decode("latin-1"), value.decode("latin-1")] for name, value in found.headers],
@@ -123,7 +124,8 @@ def describe(found: Mapping[str, Any]) -> list[str]:
         words = [rule["src"], f"→ {rule['dest']}" if rule["dest"] else "", rule["origin"] and f"({rule['origin']})"]
         lines.append(f"route    rule {rule['number']}: {' '.join(word for word in words if word)}")
     if found["decision"]:
-        lines.append(f"route    {found['decision']}{' ' + found['file'] if found['file'] else ''}")
+        earlier = ", of an earlier build" if found["is_earlier"] else ""
+        lines.append(f"route    {found['decision']}{' ' + found['file'] if found['file'] else ''}{earlier}")
     lines.append(f"object   {found['object_key'] or 'none is read'}")
     lines.append(f"stream   {found['status']}{' ' + found['error_code'] if found['error_code'] else ''}")
     return lines + [f"         {name}: {value}" for name, value in found["headers"]]

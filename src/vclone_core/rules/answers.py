@@ -7,6 +7,7 @@ Whatever can be answered without bytes is answered without them: redirects, 304s
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -24,7 +25,8 @@ from vclone_core.errors import (
 )
 from vclone_core.models import FileEntry, Manifest, Span
 from vclone_core.rules import caching
-from vclone_core.rules.decisions import Headers, Redirect, Refuse, Rewrite, Serve
+from vclone_core.rules.decisions import Decision, Headers, Redirect, Refuse, Rewrite, Serve
+from vclone_core.rules.earlier import may_be_earlier, top_folder
 from vclone_core.rules.negotiation import IDENTITY, choose_coding
 from vclone_core.rules.preconditions import allows_range, check_preconditions
 from vclone_core.rules.ranges import format_content_range, parse_range
@@ -70,10 +72,16 @@ class Representation:
 
 @dataclass(frozen=True, slots=True)
 class CompiledManifest:
-    """A manifest ready to answer requests. `kept` is filled as requests come and bounded."""
+    """A manifest ready to answer requests. `kept` is filled as requests come and bounded.
+
+    `earlier` are the files carried from builds before, `with_earlier` the table as if they were here.
+    """
 
     manifest: Manifest
     table: Table
+    earlier: Mapping[str, FileEntry]
+    with_earlier: Table
+    roots: frozenset[str]
     kept: dict[tuple[Serve, str, bool], Representation] = field(default_factory=dict, compare=False, repr=False)
 
 
@@ -83,18 +91,40 @@ _TYPE: Final = re.compile(r"[!-~][ -~]{0,254}")
 
 def compile_manifest(manifest: Manifest) -> CompiledManifest:
     """Return the manifest ready for requests; raise `Invalid` where any of it can't be served."""
-    for path, entry in manifest.files.items():
+    earlier = {path: file.entry for path, file in manifest.earlier.items() if path not in manifest.files}
+    for path, entry in (*manifest.files.items(), *earlier.items()):
         blobs = [(entry.sha256, entry.size), *((variant.sha256, variant.size) for variant in entry.variants.values())]
         if not all(_SHA256.fullmatch(sha256) and type(size) is int and size >= 0 for sha256, size in blobs):
             raise Invalid(what=f"the manifest's entry of {path} has no proper hash or size")
         if not path.startswith("/") or not _TYPE.fullmatch(entry.type):
             raise Invalid(what=f"the manifest's entry of {path} has no proper path or type")
-    return CompiledManifest(manifest, compile_table(manifest))
+    table = compile_table(manifest)
+    with_earlier = Table({**manifest.files, **earlier}, table.phases) if earlier else table
+    roots = frozenset(top_folder(path) for path, entry in manifest.files.items() if entry.immutable) - {""}
+    return CompiledManifest(manifest, table, earlier, with_earlier, roots)
 
 
-def answer_request(compiled: CompiledManifest, request: Request, *, is_indexed: bool) -> Answer:
-    """Return what a deployment answers. `is_indexed` False keeps search engines away."""
-    decision = match(compiled.table, request)
+def decide(compiled: CompiledManifest, request: Request, *, since_s: float | None = None) -> Decision:
+    """Return what a deployment does with a request: with its own files, and with earlier ones replaced after `since_s`.
+
+    An earlier file never takes the place of one of the deployment's own, and the deployment's rules apply to it: a
+    redirect stays one.
+    """
+    path = request.path
+    is_earlier = (
+        since_s is not None and path in compiled.earlier and compiled.manifest.earlier[path].replaced_s > since_s
+    )
+    return match(compiled.with_earlier if is_earlier else compiled.table, request)
+
+
+def may_be_before(compiled: CompiledManifest, decision: Decision, path: str) -> bool:
+    """Say whether a path that led to nothing of its own may be a file of the deployment that was here before."""
+    is_miss = decision.status == 404 if isinstance(decision, Refuse) else isinstance(decision, Serve)
+    return is_miss and path not in compiled.earlier and may_be_earlier(compiled.manifest.files, compiled.roots, path)
+
+
+def answer_decision(compiled: CompiledManifest, decision: Decision, request: Request, *, is_indexed: bool) -> Answer:
+    """Return what a decision of this deployment comes to. `is_indexed` False keeps search engines away."""
     if isinstance(decision, Serve):
         return _answer_file(compiled, decision, request, is_indexed=is_indexed)
     if isinstance(decision, Redirect):
@@ -104,12 +134,17 @@ def answer_request(compiled: CompiledManifest, request: Request, *, is_indexed: 
     return _answer_refusal(decision)
 
 
+def answer_request(compiled: CompiledManifest, request: Request, *, is_indexed: bool) -> Answer:
+    """Return what a deployment answers with its own files alone."""
+    return answer_decision(compiled, decide(compiled, request), request, is_indexed=is_indexed)
+
+
 def _answer_file(compiled: CompiledManifest, decision: Serve, request: Request, *, is_indexed: bool) -> Answer:
     if request.method not in ("GET", "HEAD") and decision.status < 400:
         if request.method == "OPTIONS":
             return Answer(204, (ALLOW, SERVER))
         return answer_error(BadMethod())
-    entry = compiled.manifest.files[decision.file]
+    entry = compiled.with_earlier.files[decision.file]
     coding = choose_coding(request.headers.get(b"accept-encoding"), entry.size, entry.variants)
     if coding is None:
         return answer_error(NotAcceptable())

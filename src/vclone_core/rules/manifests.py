@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
 from vclone_core.errors import Invalid
-from vclone_core.models import FileEntry, Manifest, Route, Variant
+from vclone_core.models import EarlierFile, FileEntry, Manifest, Route, Variant
 
 VERSION: Final = 1
 # Names of `Route` whose spelling in the Build Output API v3 differs from ours.
@@ -43,28 +43,36 @@ def decode_route(raw: Mapping[str, Any]) -> Route:
     return Route(**values)
 
 
+def _encode_entry(entry: FileEntry) -> dict[str, Any]:
+    encoded: dict[str, Any] = {"sha256": entry.sha256, "size": entry.size, "type": entry.type}
+    if entry.immutable:
+        encoded["immutable"] = True
+    if entry.variants:
+        encoded["variants"] = {c: {"sha256": v.sha256, "size": v.size} for c, v in entry.variants.items()}
+    return encoded
+
+
+def _decode_entry(raw: Mapping[str, Any]) -> FileEntry:
+    return FileEntry(
+        sha256=raw["sha256"],
+        size=raw["size"],
+        type=raw["type"],
+        immutable=raw.get("immutable", False),
+        variants={c: Variant(v["sha256"], v["size"]) for c, v in raw.get("variants", {}).items()},
+    )
+
+
 def encode_manifest(manifest: Manifest) -> bytes:
     """Return the manifest's JSON: the same manifest always gives the same bytes."""
-    files = {
-        path: {
-            "sha256": entry.sha256,
-            "size": entry.size,
-            "type": entry.type,
-            **({"immutable": True} if entry.immutable else {}),
-            **(
-                {"variants": {coding: {"sha256": v.sha256, "size": v.size} for coding, v in entry.variants.items()}}
-                if entry.variants
-                else {}
-            ),
-        }
-        for path, entry in manifest.files.items()
-    }
     document = {
         "version": VERSION,
         "deployment": manifest.deployment_id,
         "project": manifest.project_id,
         "framework": manifest.framework,
-        "files": files,
+        "files": {path: _encode_entry(entry) for path, entry in manifest.files.items()},
+        "earlier": {
+            path: {**_encode_entry(file.entry), "replaced": file.replaced_s} for path, file in manifest.earlier.items()
+        },
         "routes": [encode_route(route) for route in manifest.routes],
         "functions": dict(manifest.functions),
     }
@@ -77,23 +85,26 @@ def decode_manifest(data: bytes) -> Manifest:
         raw = json.loads(data)
         if raw["version"] != VERSION:
             raise Invalid(what=f"this manifest has version {raw['version']}, this program reads {VERSION}")
-        files = {
-            path: FileEntry(
-                sha256=entry["sha256"],
-                size=entry["size"],
-                type=entry["type"],
-                immutable=entry.get("immutable", False),
-                variants={c: Variant(v["sha256"], v["size"]) for c, v in entry.get("variants", {}).items()},
-            )
-            for path, entry in raw["files"].items()
-        }
         return Manifest(
             deployment_id=raw["deployment"],
             project_id=raw["project"],
             framework=raw["framework"],
-            files=files,
+            files={path: _decode_entry(entry) for path, entry in raw["files"].items()},
             routes=tuple(decode_route(route) for route in raw["routes"]),
             functions=raw["functions"],
+            earlier={
+                path: EarlierFile(_decode_entry(entry), int(entry["replaced"]))
+                for path, entry in raw.get("earlier", {}).items()
+            },
         )
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise Invalid(what=f"this is no manifest ({type(error).__name__}: {error})") from error
+
+
+def list_blobs(entries: Iterable[FileEntry]) -> dict[str, int]:
+    """Return the size of every blob the entries need, by SHA-256."""
+    sizes: dict[str, int] = {}
+    for entry in entries:
+        sizes[entry.sha256] = entry.size
+        sizes |= {variant.sha256: variant.size for variant in entry.variants.values()}
+    return sizes

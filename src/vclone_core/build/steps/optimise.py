@@ -6,6 +6,7 @@ import asyncio
 import gzip
 import hashlib
 import os
+import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
@@ -16,7 +17,9 @@ import brotli
 
 from vclone_core.build.context import OutputFile, Work
 from vclone_core.errors import DetectFailed, Invalid, OutputRefused
-from vclone_core.models import FileEntry, Manifest, Route, Variant
+from vclone_core.models import EarlierFile, FileEntry, Manifest, Route, Variant
+from vclone_core.rules.earlier import DAY_S, carry_forward
+from vclone_core.rules.manifests import list_blobs
 from vclone_core.rules.output import COMPRESS_FROM_BYTES, is_fingerprinted, is_worth
 from vclone_core.rules.route_sources import Sources, plan_routes
 from vclone_core.rules.tables import compile_table
@@ -47,7 +50,8 @@ class _Made:
 async def optimise_files(work: Work) -> None:
     """Fill the manifest's entries and routes. What an earlier deployment compressed isn't compressed again."""
     assert work.output is not None
-    known = await _find_known(work)
+    previous = await work.build.previous_manifests()
+    known = await _find_known(work, previous)
     folder = work.build.workspace / "variants"
     await asyncio.to_thread(folder.mkdir, exist_ok=True)
     immutable = work.detection.definition.immutable if work.detection else ()
@@ -70,19 +74,27 @@ async def optimise_files(work: Work) -> None:
         os.close(root)
     work.entries, work.bodies = made.entries, made.bodies
     work.routes = _compile_routes(work)
+    work.earlier = await _carry_forward(work, previous)
     reused = sum(1 for entry in made.entries.values() if (entry.sha256, entry.type) in known)
     await work.build.log.line(f"{made.compressed:,} files compressed, {reused:,} known from before")
 
 
-async def _find_known(work: Work) -> dict[tuple[str, str], Variants]:
-    """Return the variants of the project's previous manifest by (SHA-256, type), those whose blobs are still stored."""
-    previous = await work.build.previous_manifest()
-    if previous is None:
-        return {}
-    known = {(entry.sha256, entry.type): entry.variants for entry in previous.files.values()}
+async def _find_known(work: Work, previous: Sequence[Manifest]) -> dict[tuple[str, str], Variants]:
+    """Return the variants in the previous manifests by (SHA-256, type), those whose blobs are still stored."""
+    entries = [entry for manifest in reversed(previous) for entry in manifest.files.values()]
+    known = {(entry.sha256, entry.type): entry.variants for entry in entries}
     hashes = {variant.sha256 for variants in known.values() for variant in variants.values()}
     gone = frozenset(await work.build.blobs.missing(sorted(hashes)) if hashes else ())
     return {key: variants for key, variants in known.items() if gone.isdisjoint(v.sha256 for v in variants.values())}
+
+
+async def _carry_forward(work: Work, previous: Sequence[Manifest]) -> dict[str, EarlierFile]:
+    """Return the earlier builds' files that go on being served, those whose blobs are still stored."""
+    kept_s = work.build.settings.earlier_assets_days * DAY_S
+    carried = carry_forward(work.entries, previous, now_s=int(time.time()), kept_s=kept_s)
+    hashes = {sha256 for file in carried.values() for sha256 in list_blobs([file.entry])}
+    gone = frozenset(await work.build.blobs.missing(sorted(hashes)) if hashes else ())
+    return {path: file for path, file in carried.items() if gone.isdisjoint(list_blobs([file.entry]))}
 
 
 def _ask_plugins(work: Work) -> Callable[[OutputFile, FileEntry, bytes], bytes] | None:

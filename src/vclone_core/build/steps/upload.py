@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Final
 
 from vclone_core.build.context import Build, OutputFile, Work
 from vclone_core.build.parallel import run_each
 from vclone_core.errors import Invalid, UploadFailed
-from vclone_core.models import FileEntry, Manifest
+from vclone_core.models import Manifest
+from vclone_core.rules.manifests import list_blobs
 from vclone_core.rules.objectkeys import blob_key
 from vclone_core.rules.output import format_size
 from vclone_core.stores.folders import open_beneath, open_folder
@@ -24,7 +25,7 @@ PIECE_BYTES: Final = 256 * 1024
 async def upload_files(work: Work) -> None:
     """Store every blob that the manifest names and the project lacks; raise `UploadFailed`."""
     build = work.build
-    sizes = _list_blobs(work.entries.values())
+    sizes = list_blobs(work.entries.values())
     missing = list(await build.blobs.missing(list(sizes)))
     assert work.output is not None
     root = await asyncio.to_thread(open_folder, work.output)
@@ -44,18 +45,10 @@ async def upload_files(work: Work) -> None:
         framework=work.detection.framework if work.detection else None,
         files=work.entries,
         routes=work.routes,
+        earlier=work.earlier,
     )
     size = format_size(sum(sizes[sha256] for sha256 in missing))
     await build.log.line(f"{len(missing):,} of {len(sizes):,} blobs were new, {size}")
-
-
-def _list_blobs(entries: Iterable[FileEntry]) -> dict[str, int]:
-    """Return the size of every blob the entries need, by SHA-256."""
-    sizes: dict[str, int] = {}
-    for entry in entries:
-        sizes[entry.sha256] = entry.size
-        sizes |= {variant.sha256: variant.size for variant in entry.variants.values()}
-    return sizes
 
 
 async def _put_blob(build: Build, sha256: str, size: int, body: Path | OutputFile, root: int) -> None:

@@ -44,8 +44,8 @@ select
           where a.project_id = $1 and a.kind = 'custom' and a.branch is null order by a.host) as custom_hosts;
 
 -- name: move_alias
--- Points a host at a deployment and writes that down for the edges ($6 the site as JSON, its version is filled in
--- here). No row when the host belongs to another project.
+-- Points a host at a deployment and writes that down for the edges ($6 the site as JSON; its version and the deployment
+-- before are filled in here). No row when the host belongs to another project.
 with before as (
     select deployment_id from aliases where host = $1
 ), moved as (
@@ -60,7 +60,8 @@ with before as (
 insert into alias_history
     (version, host, kind, project_id, deployment_id, previous_deployment_id, reason, actor_id, site)
 select version, $1, $4, $2, $3, (select deployment_id from before), $7, $8,
-    jsonb_set($6::jsonb, '{version}', to_jsonb(version))
+    $6::jsonb || jsonb_build_object(
+        'version', version, 'previous_deployment_id', (select deployment_id from before))
 from moved
 returning version, previous_deployment_id;
 
@@ -89,10 +90,20 @@ where project_id = $1 and ($2::text[] is null or deployment_id = any($2))
 order by host;
 
 -- name: fetch_alias
-select a.host, a.project_id, a.deployment_id, a.kind, a.version
+select a.host, a.project_id, a.deployment_id, a.kind, a.version, h.previous_deployment_id
 from aliases a
 join projects p on p.id = a.project_id and p.deleted_at is null
+left join alias_history h on h.version = a.version
 where a.host = $1;
+
+-- name: list_shown
+-- The ready deployments whose hosts a new one may take over: production's, and its branch's.
+select distinct d.id
+from aliases a
+join deployments d on d.id = a.deployment_id and d.state = 'ready'
+where a.project_id = $1 and (a.kind in ('production', 'custom') or (a.kind = 'branch' and a.branch = $2))
+order by d.id desc
+limit 4;
 
 -- name: fetch_host_owner
 select project_id from aliases where host = $1;
