@@ -25,6 +25,7 @@ from vclone_core.cli import COMMANDS, vclone
 from vclone_core.errors import VcloneError, every_error
 from vclone_core.plugins import load_plugins
 from vclone_core.rules.definitions import parse_frameworks
+from vclone_core.rules.failures import CAUSES
 from vclone_core.settings import PREFIX, Settings
 
 ROOT: Final = Path(__file__).parent.parent
@@ -49,6 +50,14 @@ def write_errors() -> str:
         for error in every_error()
     ]
     return write_table(("Code", "Status", "Exit", "Sentence", "Hint"), rows)
+
+
+def write_causes() -> str:
+    """The causes that a failed command's output is searched for, in their order."""
+    return write_table(
+        ("Cause", "Sentence", "Hint"),
+        [(f"`{cause.name}`", escape(cause.sentence), escape(cause.hint)) for cause in CAUSES],
+    )
 
 
 def write_commands() -> str:
@@ -122,6 +131,7 @@ def write_routes() -> str:
 BLOCKS: Final[dict[str, Callable[[], str]]] = {
     "settings": write_settings,
     "errors": write_errors,
+    "causes": write_causes,
     "commands": write_commands,
     "hooks": write_hooks,
     "frameworks": write_frameworks,

@@ -27,12 +27,17 @@ from vclone_core.models import FieldProblem
 class VcloneError(Exception):
     """Something went wrong."""
 
-    code: ClassVar[str] = "error"
+    code: str = "error"
     status: ClassVar[int] = 500
     exit_code: ClassVar[int] = 1
     hint: ClassVar[str] = ""
 
-    def __init__(self, *, hint: str | None = None, sentence: str | None = None, **facts: Any) -> None:
+    def __init__(
+        self, *, hint: str | None = None, sentence: str | None = None, cause: str | None = None, **facts: Any
+    ) -> None:
+        """A known `cause` makes the code finer: `build_failed.typescript_error`."""
+        if cause:
+            self.code = f"{self.code}.{cause}"
         self.facts = facts
         self._hint = hint
         self._sentence = sentence
@@ -521,13 +526,14 @@ def parse_problem(problem: Mapping[str, Any]) -> VcloneError:
     if "problems" in problem:
         return InvalidFields(tuple(FieldProblem(str(p["field"]), str(p["message"])) for p in problem["problems"]))
     tree = list(every_error())
-    code, status = problem.get("code"), problem.get("status")
+    code, _, cause = str(problem.get("code")).partition(".")
+    status = problem.get("status")
     kind = next((leaf for leaf in tree if leaf.code == code), None) or next(
         (family for family in tree if family.status == status), VcloneError
     )
     # The hint is text by now: a brace in it names no fact.
     hint = str(problem.get("hint") or problem.get("advice") or "").replace("{", "{{").replace("}", "}}")
-    return kind(sentence=problem.get("title") or problem.get("sentence"), hint=hint)
+    return kind(sentence=problem.get("title") or problem.get("sentence"), hint=hint, cause=cause)
 
 
 def render_html(error: VcloneError, request_id: str) -> str:

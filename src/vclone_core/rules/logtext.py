@@ -21,6 +21,7 @@ _UNSAFE: Final = re.compile(
 )
 # A colour, which a backspace passes over, or a letter, which it takes back.
 _SHOWN: Final = re.compile(rf"{_COLOUR}|.", re.DOTALL)
+_COLOURS: Final = re.compile(_COLOUR)
 _RESETS: Final = re.compile(r"\x1b\[0*m")
 _LAST_COLOUR: Final = re.compile(rf".*({_COLOUR})", re.DOTALL)
 
@@ -68,6 +69,11 @@ def _cut(text: str) -> str:
     # A colour that was cut through is no colour.
     whole = _UNSAFE.sub(lambda found: found["colour"] or "", kept)
     return f"{whole}{CUT}"
+
+
+def strip_colours(text: str) -> str:
+    """Return a clean line without its colours."""
+    return _COLOURS.sub("", text) if "\x1b" in text else text
 
 
 class LineSplitter:

@@ -17,6 +17,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Final
 from urllib.parse import quote, quote_plus, unquote, urlsplit
 
+from vclone_core.rules.logtext import strip_colours
+
 MASK: Final = "***"
 # Shorter values are found in innocent words too often.
 MIN_CHARS: Final = 8
@@ -28,7 +30,6 @@ _STRIDE: Final = MIN_CHARS - _GRAM + 1
 # Values that programs say all the time.
 _WORDS: Final = frozenset({"production", "development", "localhost", "undefined"})
 _PEM_EDGE: Final = re.compile(r"-----(?:BEGIN|END) [A-Z ]+-----")
-_COLOURS: Final = re.compile(r"\x1b\[[0-9;:]*m")
 _SEGMENTS: Final = re.compile(rb"[^\r\n]+")
 
 
@@ -85,8 +86,7 @@ class Mask:
         """Return one text masked. A line that a secret is found in loses its colours, which may stand within it."""
         if not self.patterns:
             return text
-        plain = _COLOURS.sub("", text) if "\x1b" in text else text
-        data = plain.encode("utf-8", "surrogatepass")
+        data = strip_colours(text).encode("utf-8", "surrogatepass")
         if not self.find(data):
             return text
         masker = Masker(self)

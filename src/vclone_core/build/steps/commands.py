@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from vclone_core.build.context import Work
-from vclone_core.errors import BuildTimeout, OutOfMemory, StepFailed
+from vclone_core.errors import StepFailed
 from vclone_core.models import Target
-from vclone_core.rules.commands import build_environment, describe_exit, explain_exit, plan_user_command
+from vclone_core.rules.commands import build_environment, plan_user_command
+from vclone_core.rules.failures import name_failure
 from vclone_core.rules.names import deployment_host
 
 
 async def run_command(work: Work, command: str, *, failed: type[StepFailed], left_out: tuple[str, ...] = ()) -> None:
     """Run a command line in the root directory with the build's environment, without the variables `left_out`.
 
-    Raises `OutOfMemory`, `BuildTimeout`, or `failed` with the command and how it ended.
+    Raises `OutOfMemory`, `BuildTimeout`, `MissingScript`, or `failed` with the cause, as far as it can be found.
     """
     build = work.build
     build.log.tail.clear()
@@ -22,15 +23,14 @@ async def run_command(work: Work, command: str, *, failed: type[StepFailed], lef
     status = await work.run(plan_user_command(command, depth=depth), cwd=work.root, env=env)
     if status.is_ok:
         return
-    match explain_exit(code=status.code, reason=status.reason, tail="\n".join(build.log.tail)):
-        case "memory":
-            raise OutOfMemory(command=command)
-        case "timeout":
-            raise BuildTimeout(limit_s=round(build.limits.wall_clock_s))
-        case "missing":
-            hint = "The log above names the program that is missing: add it to package.json, or install it here."
-            raise failed(command=command, outcome=describe_exit(code=status.code, reason=status.reason), hint=hint)
-    raise failed(command=command, outcome=describe_exit(code=status.code, reason=status.reason))
+    raise name_failure(
+        failed,
+        command=command,
+        code=status.code,
+        reason=status.reason,
+        lines=build.log.tail,
+        limit_s=build.limits.wall_clock_s,
+    )
 
 
 def plan_environment(work: Work) -> dict[str, str]:
