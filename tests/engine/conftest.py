@@ -6,7 +6,6 @@ import json
 import os
 import resource
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -17,14 +16,9 @@ from pathlib import Path
 
 import pytest
 from tests.engine import probes
+from tests.ports import pick_port
 
 RUN = Path(__file__).with_name("run_edge.py")
-
-
-def free_port() -> int:
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        return int(sock.getsockname()[1])
 
 
 @dataclass
@@ -108,7 +102,7 @@ def start_edge(tmp_path: Path) -> Iterator[StartEdge]:
     started: list[Edge] = []
 
     def start(*, descriptors: int = 4096, app: str = "trivial:app", ready: bool = True, **settings: object) -> Edge:
-        port, tls_port = free_port(), free_port()
+        port, tls_port = pick_port(), pick_port()
         variables = {
             "VCLONE_EDGE_PORT": str(port),
             "VCLONE_EDGE_TLS_PORT": str(tls_port),

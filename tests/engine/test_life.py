@@ -15,7 +15,8 @@ from typing import Self
 
 import pytest
 from tests.engine import probes
-from tests.engine.conftest import RUN, StartEdge, free_port, is_alive, wait_until
+from tests.engine.conftest import RUN, StartEdge, is_alive, wait_until
+from tests.ports import pick_port
 
 MIB = 1024 * 1024
 
@@ -185,7 +186,7 @@ def test_a_restart_on_inherited_sockets_drops_nothing(tmp_path: Path) -> None:
         "runpy.run_path(os.environ['RUN'], run_name='__main__')"
     )
     environ = {k: v for k, v in os.environ.items() if not k.startswith("VCLONE_")}
-    environ |= {"KEEP": str(listener.fileno()), "RUN": str(RUN), "VCLONE_EDGE_PORT": str(free_port())}
+    environ |= {"KEEP": str(listener.fileno()), "RUN": str(RUN), "VCLONE_EDGE_PORT": str(pick_port())}
     environ["VCLONE_EDGE_CONNECTIONS_PER_ADDRESS"] = "1000"
 
     def start(name: str) -> subprocess.Popen[bytes]:
