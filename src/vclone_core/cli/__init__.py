@@ -77,9 +77,11 @@ class LazyGroup(click.Group):
         if self._has_plugin_commands:
             return
         self._has_plugin_commands = True
+        from vclone_core.log import configure_log
         from vclone_core.plugins import load_plugins
         from vclone_core.settings import load_settings
 
+        configure_log(process="cli", log_level="warning")  # on stderr: stdout may be read by a program
         try:
             settings = load_settings(os.environ)
         except BadSettings:

@@ -24,6 +24,7 @@ from vclone_core.embedded.datadir import NEEDED_BYTES, check_place, nearest_exis
 from vclone_core.embedded.ports import check_port
 from vclone_core.embedded.runfile import read_status
 from vclone_core.errors import BadSettings, VcloneError
+from vclone_core.log import configure_log
 from vclone_core.settings import Settings, load_settings
 
 LIMIT_S: Final = 8.0
@@ -61,6 +62,7 @@ Check = Callable[[Place], Awaitable[Finding]]
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def doctor(data_dir: Path | None, as_json: bool) -> int:
     """Check this machine, and say how to mend what is wrong. Exits 1 when something keeps the platform from running."""
+    configure_log(process="doctor", log_level="error")  # a finding says it better than the log does
     findings = asyncio.run(examine(pick_data_dir(data_dir)))
     if as_json:
         rows = [{"check": name, "level": f.level, "seen": f.seen, "mend": f.mend} for name, f in findings]

@@ -13,9 +13,11 @@ from vclone_core.errors import BadSettings
 @click.command()
 def migrate() -> None:
     """Apply the migrations that VCLONE_DATABASE_URL has not seen. Safe to run from several machines at once."""
+    from vclone_core.log import configure_log
     from vclone_core.settings import load_settings
     from vclone_core.stores.postgres import migrate as apply
 
+    configure_log(process="migrate", log_level="warning")  # what was applied is said below
     url = load_settings(os.environ).database_url.get_secret_value()
     if not url:
         raise BadSettings(
