@@ -7,8 +7,16 @@ import json
 from quart import Request, Response
 from werkzeug.exceptions import HTTPException
 
-from vclone_core.errors import Internal, Invalid, NotFound, TooLarge, VcloneError, WrongMethod, render_problem
+from vclone_core.errors import (
+    Internal,
+    Invalid,
+    NotFound,
+    TooLarge,
+    VcloneError,
+    WrongMethod,
+)
 from vclone_core.log import get_log
+from vclone_core.renderings import render_problem
 
 log = get_log(__name__)
 

@@ -36,7 +36,8 @@ EDGE = {"Authorization": f"Bearer {EDGE_TOKEN}"}
 PROGRAM = """
 import os, sys
 from vclone_api.serve import main
-from vclone_core.errors import VcloneError, render_cli
+from vclone_core.errors import VcloneError
+from vclone_core.renderings import render_cli
 from vclone_core.log import configure_log
 from vclone_core.settings import load_settings
 configure_log(process="api")

@@ -22,7 +22,8 @@ from vclone_core.cli.context import PlatformAddress
 from vclone_core.cli.folder import hash_files, list_folder
 from vclone_core.cli.follow import follow_deployment
 from vclone_core.cli.upload import send_missing
-from vclone_core.errors import NameTaken, SourceRefused, Unavailable, render_problem
+from vclone_core.errors import NameTaken, SourceRefused, Unavailable
+from vclone_core.renderings import render_problem
 from vclone_core.rules.blobframes import FrameDecoder, FramePiece, FrameStart
 
 Answer = Callable[[web.Request], Awaitable[web.StreamResponse]]

@@ -15,11 +15,9 @@ from vclone_core.errors import (
     Unavailable,
     VcloneError,
     every_error,
-    parse_problem,
-    render_cli,
-    render_problem,
 )
 from vclone_core.models import FieldProblem
+from vclone_core.renderings import parse_problem, render_cli, render_problem
 
 
 def make(error: type[VcloneError]) -> VcloneError:

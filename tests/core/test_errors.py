@@ -11,12 +11,14 @@ from vclone_core.errors import (
     NoSuchSite,
     VcloneError,
     every_error,
+)
+from vclone_core.models import FieldProblem
+from vclone_core.renderings import (
     render_cli,
     render_html,
     render_log_line,
     render_problem,
 )
-from vclone_core.models import FieldProblem
 
 LEAVES = [error for error in every_error() if error is not VcloneError]
 

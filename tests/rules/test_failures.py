@@ -9,7 +9,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vclone_core.errors import BuildFailed, InstallFailed, StepFailed, every_error, parse_problem
+from vclone_core.errors import (
+    BuildFailed,
+    InstallFailed,
+    StepFailed,
+    every_error,
+)
+from vclone_core.renderings import parse_problem
 from vclone_core.rules.failures import CAUSES, name_failure
 
 

@@ -25,10 +25,10 @@ from vclone_core.errors import (
     StaleAttempt,
     Unavailable,
     VcloneError,
-    render_log_line,
 )
 from vclone_core.log import get_log
 from vclone_core.models import BuildLimits, Claim, Deployment, Manifest, Step
+from vclone_core.renderings import render_log_line
 from vclone_core.rules.lifecycle import Event
 from vclone_core.stores import buildlogs, queue
 from vclone_core.stores.queue import Hold

@@ -15,7 +15,8 @@ from typing import Final, NoReturn
 
 import click
 
-from vclone_core.errors import BadSettings, Invalid, VcloneError, render_cli
+from vclone_core.errors import BadSettings, Invalid, VcloneError
+from vclone_core.renderings import render_cli
 
 _CLI: Final = "vclone_core.cli"
 COMMANDS: Final[dict[str, str]] = {

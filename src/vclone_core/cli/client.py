@@ -12,7 +12,8 @@ from contextlib import asynccontextmanager, contextmanager
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from vclone_core.cli.context import HOW_TO_START, PlatformAddress, find_platform
-from vclone_core.errors import Unavailable, VcloneError, parse_problem
+from vclone_core.errors import Unavailable, VcloneError
+from vclone_core.renderings import parse_problem
 from vclone_core.rules.eventstream import Event, EventParser
 
 if TYPE_CHECKING:

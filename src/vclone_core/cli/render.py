@@ -10,8 +10,9 @@ from typing import Any
 import click
 
 from vclone_core.cli.progress import say
-from vclone_core.errors import Conflict, parse_problem
+from vclone_core.errors import Conflict
 from vclone_core.models import State
+from vclone_core.renderings import parse_problem
 
 _COLOURS = {
     State.QUEUED: "yellow",

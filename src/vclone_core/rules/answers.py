@@ -21,9 +21,9 @@ from vclone_core.errors import (
     RefusedByRule,
     Unavailable,
     VcloneError,
-    render_html,
 )
 from vclone_core.models import FileEntry, Manifest, Span
+from vclone_core.renderings import render_html
 from vclone_core.rules import caching
 from vclone_core.rules.decisions import Decision, Headers, Redirect, Refuse, Rewrite, Serve
 from vclone_core.rules.earlier import may_be_earlier, top_folder

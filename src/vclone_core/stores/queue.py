@@ -12,8 +12,15 @@ from dataclasses import asdict, dataclass
 from enum import StrEnum
 from typing import Final
 
-from vclone_core.errors import AttemptsExhausted, Duplicate, StaleAttempt, VcloneError, WrongState, render_log_line
+from vclone_core.errors import (
+    AttemptsExhausted,
+    Duplicate,
+    StaleAttempt,
+    VcloneError,
+    WrongState,
+)
 from vclone_core.models import Claim, Deployment, Failure, Fence, QueuePlace, Source, State
+from vclone_core.renderings import render_log_line
 from vclone_core.rules.lifecycle import FINAL, Event, Loss, decide_loss, decide_state, decide_wait
 from vclone_core.stores import buildlogs, records
 from vclone_core.stores.postgres import Database, Queries, Record
