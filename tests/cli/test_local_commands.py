@@ -59,6 +59,12 @@ def test_a_framework_file_of_the_operator_is_used(tmp_path: Path) -> None:
     assert "mine" in {one["id"] for one in listed["frameworks"]} and len(listed["refused"]) == 1
 
 
+def test_frameworks_are_a_table_that_fits_a_screen() -> None:
+    lines = vclone("frameworks").stdout.splitlines()
+    assert len(lines) > 100 and lines[0].startswith("ID ") and max(map(len, lines)) <= 140
+    assert any(line.startswith("sphinx ") and "…" in line for line in lines)
+
+
 def test_plugins_are_listed_with_their_hooks_and_why_one_is_refused(tmp_path: Path) -> None:
     (tmp_path / "wrong.py").write_text("raise RuntimeError('not today')")
     listed = json.loads(vclone("plugins", "list", "--json", plugins_dir=tmp_path).stdout)

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 import click
 
 from vclone_core.cli.plugins import load_own_plugins
 from vclone_core.cli.progress import say
 from vclone_core.cli.render import format_table, print_json
 from vclone_core.rules.definitions import Framework, parse_frameworks
+
+COMMAND_WIDTH: Final = 36
 
 
 @click.command()
@@ -19,11 +23,17 @@ def frameworks(as_json: bool) -> None:
         print_json({"frameworks": [describe(one) for one in found], "refused": list(problems)})
         return
     rows = [
-        [one.id, one.name, one.kind, one.build_command or "", one.output_directory, one.distribution] for one in found
+        [one.id, one.name, one.kind, shorten(one.build_command or ""), one.output_directory, one.distribution]
+        for one in found
     ]
     click.echo(format_table(["ID", "NAME", "KIND", "BUILD", "OUTPUT", "FROM"], rows))
     for problem in problems:
         say(f"Ignored: {problem}")
+
+
+def shorten(command: str) -> str:
+    """Return a command that leaves the table its shape; `--json` has the whole one."""
+    return command if len(command) <= COMMAND_WIDTH else f"{command[: COMMAND_WIDTH - 1]}…"
 
 
 def describe(one: Framework) -> dict[str, object]:
