@@ -43,17 +43,17 @@ class RunningUp:
     def argv(self, *words: str) -> list[str]:
         return [*self.prefix, *VCLONE, *words]
 
-    def begin(self, *options: str) -> None:
+    def begin(self, *options: str, below: Sequence[str] = ()) -> None:
         ports = ("--port", str(self.edge_port), "--api-port", str(self.api_port))
         with (self.home / "up.log").open("ab") as log:
             self.process = subprocess.Popen(
-                self.argv("up", *ports, *options), env=self.environ, cwd="/", stdout=log, stderr=log
+                [*below, *self.argv("up", *ports, *options)], env=self.environ, cwd="/", stdout=log, stderr=log
             )
 
-    def start(self, *options: str) -> float:
+    def start(self, *options: str, below: Sequence[str] = ()) -> float:
         """Start it; return the seconds until it was ready."""
         began = time.monotonic()
-        self.begin(*options)
+        self.begin(*options, below=below)
         wait_until(lambda: self.status()["state"] == "running" or self.has_ended, START_S)
         assert not self.has_ended, self.output
         return time.monotonic() - began

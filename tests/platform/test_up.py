@@ -115,6 +115,15 @@ def test_a_killed_process_is_replaced(up: RunningUp, name: str) -> None:
     wait_until(lambda: ask(up.api_port, "localhost", "/api/health")[0] == 200, 20)
 
 
+def test_below_nohup_it_outlives_its_terminal(up: RunningUp) -> None:
+    up.start("--no-welcome", below=["nohup"])
+    assert up.process is not None
+    up.process.send_signal(signal.SIGHUP)
+    time.sleep(1)
+    assert not up.has_ended
+    assert up.stop() == 0
+
+
 def test_the_second_ctrl_c_kills(up: RunningUp) -> None:
     up.start("--no-welcome")
     tree = up.tree()

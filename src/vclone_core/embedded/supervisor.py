@@ -220,7 +220,10 @@ async def wait_for_end(process: subprocess.Popen[bytes]) -> int:
 
 
 def stop_signals(loop: asyncio.AbstractEventLoop, on_first: Callable[[], None], on_second: Callable[[], None]) -> None:
-    """Call `on_first` for the first Ctrl-C, SIGTERM or closed terminal, `on_second` for any later one."""
+    """Call `on_first` for the first Ctrl-C, SIGTERM or closed terminal, `on_second` for any later one.
+
+    Below `nohup` a closed terminal stays ignored.
+    """
     seen: list[int] = []
 
     def on_signal(number: int) -> None:
@@ -228,4 +231,5 @@ def stop_signals(loop: asyncio.AbstractEventLoop, on_first: Callable[[], None], 
         (on_second if len(seen) > 1 else on_first)()
 
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        loop.add_signal_handler(number, on_signal, number)
+        if number != signal.SIGHUP or signal.getsignal(number) != signal.SIG_IGN:
+            loop.add_signal_handler(number, on_signal, number)
