@@ -61,6 +61,7 @@ class Upstream:
         self._why = "it is not started"
         self._budget = BUDGET
         self._readings: set[_Reading] = set()
+        self._tried = asyncio.Event()
         self._starter: asyncio.Task[None] | None = None
         self._reclaimer: asyncio.Task[None] | None = None
 
@@ -72,12 +73,17 @@ class Upstream:
             if isinstance(error, VcloneError):
                 self._why = str(error.facts.get("why", error.sentence))
             failed, self.store = self.store, self._make()
+            self._tried.set()
             await failed.close()
             raise
         self.is_started = True
+        self._tried.set()
 
     async def start_soon(self, *, within_s: float) -> None:
-        """Connect, in the background where it takes longer or fails: until then every read raises at once."""
+        """Connect, in the background where it takes longer or fails.
+
+        Until then reads raise: those during the first attempt after its end, or after 5 s, the later ones at once.
+        """
         self._starter = asyncio.create_task(self._start_for_ever())
         await asyncio.wait((self._starter,), timeout=within_s)
 
@@ -97,7 +103,11 @@ class Upstream:
         Raises `StoreBusy` when no place came free within 5 s, and `UpstreamTimeout` when the store stays silent.
         """
         if not self.is_started:
-            raise StoreUnavailable(why=self._why)
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(QUEUE_S):
+                    await self._tried.wait()
+            if not self.is_started:
+                raise StoreUnavailable(why=self._why)
         self.opens += 1
         self._budget = min(BUDGET, self._budget + EARNED)
         reading = _Reading(self, key, span)
