@@ -24,7 +24,7 @@ class ObjectInfo:
 
 @dataclass(frozen=True, slots=True)
 class ObjectBody:
-    """An opened object: `info` of the whole of it, and `chunks` of the asked span (64 KiB each at most).
+    """An opened object: `info` of the whole of it, and `chunks` of the asked span (256 KiB each at most).
 
     `chunks` ends after exactly the span's bytes, or raises `StoreUnavailable`: short reads never end it quietly.
     `path` is set by stores whose objects are local files, for servers that can send a whole file by themselves.

@@ -21,7 +21,8 @@ Message = MutableMapping[str, Any]
 Send = Callable[[Message], Awaitable[None]]
 Receive = Callable[[], Awaitable[Message]]
 
-STALL_S: Final = 60.0  # nginx's send_timeout. With 64 KiB chunks this also asks for 1 KiB/s.
+STALL_S: Final = 60.0  # nginx's send_timeout
+STALL_BYTES: Final = 64 * 1024  # A larger chunk gets more time: what is asked for is 1 KiB/s.
 DRAIN_BYTES: Final = 64 * 1024
 DRAIN_S: Final = 10.0
 
@@ -106,7 +107,7 @@ async def _send_chunks(send: Send, start: Message, body: ObjectBody, started: as
         missing -= len(chunk)
         if missing < 0:
             raise StoreUnavailable(why="an object is longer than it says")
-        async with asyncio.timeout(STALL_S):
+        async with asyncio.timeout(STALL_S * max(1.0, len(chunk) / STALL_BYTES)):
             await send({"type": "http.response.body", "body": chunk, "more_body": missing > 0})
     if missing > 0:
         raise StoreUnavailable(why=f"an object ends {missing} bytes early")

@@ -64,7 +64,7 @@ async def read(store: ObjectStore, key: str, span: Span | None = None) -> bytes:
     """Return an object's bytes, having checked that they are as many as were said."""
     async with store.open(key, span) as body:
         chunks = [chunk async for chunk in body.chunks]
-    assert all(0 < len(chunk) <= 64 * 1024 for chunk in chunks)
+    assert all(0 < len(chunk) <= 256 * 1024 for chunk in chunks)
     data = b"".join(chunks)
     assert len(data) == body.size
     return data

@@ -19,7 +19,10 @@ from vclone_store_s3.failures import TRANSPORT_ERRORS, find_code, refused, unrea
 from vclone_store_s3.retrying import Retries
 from vclone_store_s3.signing import Presigner
 
-CHUNK_BYTES: Final = 64 * 1024
+CHUNK_BYTES: Final = 256 * 1024
+# A reader that took a whole MiB is no stalled one: from there on a chunk costs more memory and less work a byte.
+FIRST_CHUNK_BYTES: Final = 64 * 1024
+FIRST_BYTES: Final = 1024 * 1024
 _CONDITIONS: Final = {412: "If-Match", 416: "Range"}
 _CONTENT_RANGE: Final = re.compile(r"bytes (\d{1,18})-(\d{1,18})/(\d{1,18})")
 
@@ -109,7 +112,8 @@ class BucketReader:
         left = size
         while left > 0:
             try:
-                chunk = await response.content.read(CHUNK_BYTES)
+                limit = FIRST_CHUNK_BYTES if size - left < FIRST_BYTES else CHUNK_BYTES
+                chunk = await response.content.read(limit)
             except TRANSPORT_ERRORS as error:
                 raise unreachable(error, self._config.endpoint) from error
             if not chunk:
