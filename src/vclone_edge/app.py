@@ -8,6 +8,7 @@
 them: ids, errors, counters, the log.
 
 `GET /.well-known/vclone/ready` on a loopback name or address answers the supervisor: 200, or 503 before the start.
+`/.well-known/vclone/metrics` there tells this machine what was counted (`metrics.py`).
 """
 
 from __future__ import annotations
@@ -26,12 +27,16 @@ from vclone_core.rules.requests import Request
 from vclone_core.settings import Settings
 from vclone_edge.accesslog import Line
 from vclone_edge.flow import Settled, read_request, settle
+from vclone_edge.metrics import TYPE as METRICS_TYPE
+from vclone_edge.metrics import format_metrics
 from vclone_edge.parts import EdgeParts, build_parts
 from vclone_edge.peers import lookup
 from vclone_edge.stream import ClientGone, Receive, Send, StreamAborted, drain_body, send_bytes, send_object
 
 READY_PATH: Final = "/.well-known/vclone/ready"
+METRICS_PATH: Final = "/.well-known/vclone/metrics"
 LOOPBACK_HOSTS: Final = frozenset({"127.0.0.1", "localhost", "[::1]"})
+LOOPBACK_CLIENTS: Final = frozenset({"127.0.0.1", "::1"})
 HIT: Final = (b"x-vclone-cache", b"HIT")
 MISS: Final = (b"x-vclone-cache", b"MISS")
 STALE: Final = (b"x-vclone-cache", b"STALE")
@@ -121,6 +126,11 @@ class _Exchange:
             await self.drain(request)
             if request.host in LOOPBACK_HOSTS and request.path == READY_PATH:
                 await self.answer(_answer_ready(self.parts))
+                return
+            # The name alone is anybody's to send.
+            is_near = request.host in LOOPBACK_HOSTS and lookup(self.scope)[0] in LOOPBACK_CLIENTS
+            if is_near and request.path == METRICS_PATH:
+                await self.answer(_answer_text(200, format_metrics(self.parts), METRICS_TYPE))
                 return
             settled = await settle(self.parts, request)
             await self.answer_settled(settled, request)
@@ -230,11 +240,14 @@ class _Exchange:
 
 
 def _answer_ready(parts: EdgeParts) -> Answer:
-    body = b"ready\n" if parts.is_ready else b"starting\n"
+    return _answer_text(200, b"ready\n") if parts.is_ready else _answer_text(503, b"starting\n")
+
+
+def _answer_text(status: int, body: bytes, content_type: bytes = b"text/plain; charset=utf-8") -> Answer:
     headers = (
-        (b"content-type", b"text/plain; charset=utf-8"),
+        (b"content-type", content_type),
         (b"content-length", b"%d" % len(body)),
         (b"cache-control", b"no-store"),
         SERVER,
     )
-    return Answer(200 if parts.is_ready else 503, headers, body=body)
+    return Answer(status, headers, body=body)

@@ -64,6 +64,7 @@ class ControlStream:
         self.is_connected = False
         self.reconnects = 0
         self.moves = 0
+        self.refused = 0
         self._read_version = version
         self._queue: asyncio.Queue[_Hello | _Arrived] = asyncio.Queue(QUEUE_LIMIT)
         self._has_news = asyncio.Event()
@@ -121,7 +122,8 @@ class ControlStream:
                 await self._take_hello(json.loads(event.data))
             elif event.name == "move":
                 await self._take_move(decode_move(json.loads(event.data)))
-        except (ValueError, TypeError, KeyError, Invalid) as error:
+        except (ValueError, TypeError, KeyError, RecursionError, Invalid) as error:
+            self.refused += 1
             # One event that can't be read must not hold up those behind it; the TTL will mend what it said.
             log.error("events.refused", event_name=event.name, why=str(error))
 

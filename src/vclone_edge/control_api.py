@@ -57,7 +57,7 @@ class ControlApi:
                 while not response.content.at_eof() and len(body) < _BODY_LIMIT:
                     body += await response.content.read(_BODY_LIMIT - len(body))
                 document = json.loads(body)
-        except (aiohttp.ClientError, TimeoutError, OSError, ValueError) as error:
+        except (aiohttp.ClientError, TimeoutError, OSError, ValueError, RecursionError) as error:
             raise Unavailable(what="The API") from error
         # Any 404 but this one may come from something in between, and must not take a site down.
         if response.status == 404 and isinstance(document, dict) and document.get("code") == NoSuchSite.code:

@@ -80,7 +80,7 @@ def load_snapshot(path: Path, cache: DomainCache, unix_s: float) -> int | None:
         try:
             raw, age_s = json.loads(line)
             cache.put(decode_site(raw), confirmed_s=now_s - away_s - float(age_s))
-        except (Invalid, TypeError, ValueError):
+        except (Invalid, TypeError, ValueError, RecursionError):
             refused += 1
     log.info("snapshot.loaded", sites=len(cache), refused=refused, away_s=round(away_s, 1))
     return version

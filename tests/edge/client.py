@@ -25,8 +25,9 @@ class Reply:
 class Client:
     """Sends requests to an app, and leaves when told to."""
 
-    def __init__(self, app: Callable[..., Awaitable[None]]) -> None:
+    def __init__(self, app: Callable[..., Awaitable[None]], *, address: str = "192.0.2.7") -> None:
         self.app = app
+        self.address = address
 
     async def get(self, url: str, *, method: str = "GET", **facts: Any) -> Reply:
         return await self.request(method, url, **facts)
@@ -60,7 +61,7 @@ class Client:
             "raw_path": path.encode() if raw_path is None else raw_path,
             "query_string": query.encode(),
             "headers": [*([(b"host", host.encode())] if host else []), *named, *fields],
-            "client": ("192.0.2.7", 50000),
+            "client": (self.address, 50000),
             "server": ("127.0.0.1", 8080),
             "extensions": extensions or {},
         }

@@ -99,7 +99,8 @@ class ControlPeer:
         await self._check(request)
         if self.answer is not None:
             status, document = self.answer
-            return web.json_response(document, status=status)
+            text = document if isinstance(document, str) else json.dumps(document)
+            return web.Response(text=text, status=status, content_type="application/json")
         if host not in self.sites:
             return web.json_response({"status": 404, "code": "no_such_site"}, status=404)
         return web.json_response(encode_site(self.sites[host]))

@@ -192,6 +192,23 @@ async def test_readiness_is_for_loopback_names_only(client: Client) -> None:
     assert (await client.get(f"http://{HOST}{path}")).status == 404
 
 
+async def test_metrics_are_for_this_machine_only(client: Client, platform: Platform, edge: EdgeParts) -> None:
+    await client.get(f"http://{HOST}/")
+    assert (await client.get("http://127.0.0.1/.well-known/vclone/metrics")).status == 404
+    near = Client(build_app(edge), address="127.0.0.1")
+    assert (await near.get(f"http://{HOST}/.well-known/vclone/metrics")).status == 404
+    reply = await near.get("http://localhost/.well-known/vclone/metrics")
+    assert (reply.status, reply["content-type"]) == (200, "text/plain; version=0.0.4; charset=utf-8")
+    lines = reply.body.decode().splitlines()
+    assert f'vclone_edge_requests_total{{edge="{edge.edge_id}"}} 4' in lines
+    assert f'vclone_edge_responses_total{{edge="{edge.edge_id}",status="4xx"}} 2' in lines
+    samples = [line for line in lines if not line.startswith("#")]
+    assert len({line.rpartition(" ")[0] for line in samples}) == len(samples)
+    assert all(
+        re.fullmatch(r'vclone_edge_[a-z_]+\{edge="[^"]+"(,status="\dxx")?\} [0-9.e+]+', line) for line in samples
+    )
+
+
 async def test_missing_or_damaged_object_is_never_a_page(client: Client, platform: Platform) -> None:
     site = await platform.publish(
         "hurt.localhost", {"/a.html": b"a" * 100, "/b.html": b"b" * 100, "/c.bin": b"c" * (2 << 20)}

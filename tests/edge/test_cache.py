@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from vclone_core.models import AliasKind, Site
 from vclone_edge.cache import DomainCache
 from vclone_edge.diskfiles import DiskCache, read_checked, write_checked
-from vclone_edge.snapshot import encode_snapshot, load_snapshot, save_snapshot, take_snapshot
+from vclone_edge.snapshot import Snapshot, encode_snapshot, load_snapshot, save_snapshot, take_snapshot
 
 HOUR = 3600.0
 
@@ -192,6 +192,20 @@ def test_unreadable_entries_are_left_out(cache: DomainCache, tmp_path: Path) -> 
     again = DomainCache()
     assert load_snapshot(tmp_path / "sites", again, 1.0) == 1
     assert len(again) == 1
+
+
+def test_snapshot_with_too_many_repeated_or_empty_entries_stays_within_bounds(tmp_path: Path) -> None:
+    """R3: ten times the rows, hosts twice, null targets."""
+    sites = [site(f"{n}.example", version=n + 1) for n in range(500)]
+    twice = [site("499.example", version=3, deployment="dep_old"), site("499.example", version=500)]
+    snapshot = Snapshot(500, 1.0, tuple((one, 0.0) for one in [*sites, *twice]))
+    lines = encode_snapshot(snapshot).decode().split("\n")
+    lines += ["null", "[null, 0]", lines[1].replace('"dep_1"', "null"), "[" * 10_000]
+    write_checked(tmp_path / "sites", "\n".join(lines).encode())
+    small = DomainCache(limit=50)
+    assert load_snapshot(tmp_path / "sites", small, 1.0) == 500
+    assert len(small) == 50
+    assert known(small, "499.example").site == site("499.example", version=500)
 
 
 async def test_snapshot_that_cannot_be_written_leaves_the_one_before(cache: DomainCache, tmp_path: Path) -> None:

@@ -14,8 +14,8 @@ from tests.edge.client import Client, Reply
 from tests.edge.conftest import Platform, eventually
 from tests.edge.peer import ControlPeer
 
-from vclone_core.models import AliasKind, Site
-from vclone_core.rules.sites import encode_site
+from vclone_core.models import AliasKind, AliasMove, Site
+from vclone_core.rules.sites import encode_move, encode_site
 from vclone_edge.app import build_app
 from vclone_edge.parts import EdgeParts
 
@@ -198,19 +198,24 @@ async def test_move_overtakes_a_look_up_under_way(platform: Platform, client: Cl
     assert edge.cache.find(HOST).site == new  # type: ignore[union-attr]
 
 
+GOOD = {"project_id": "prj_1", "deployment_id": "dep_1", "manifest_key": "k", "kind": "production", "version": 9}
 LIES: list[tuple[int, Any]] = [
+    *((200, {"host": HOST, **GOOD, name: None}) for name in GOOD),
+    (200, {"host": HOST, **GOOD, "padding": "x" * 100_000}),
+    (200, {"host": HOST, **GOOD, "redirect_to": 5}),
     (500, {"oops": 1}),
     (200, {"host": HOST}),
     (200, []),
     (200, {"host": HOST, "version": "x"}),
     (404, {"code": "not_found"}),
     (404, "nginx"),
+    (200, "[" * 10_000),
     (401, {"code": "unauthorised"}),
     (301, {}),
 ]
 
 
-@pytest.mark.parametrize("lie", LIES, ids=str)
+@pytest.mark.parametrize("lie", LIES, ids=lambda lie: str(lie)[:80])
 async def test_nonsense_from_the_api_takes_no_site_down(
     platform: Platform, client: Client, edge: EdgeParts, lie: tuple[int, Any]
 ) -> None:
@@ -231,12 +236,33 @@ async def test_another_hosts_site_is_not_taken(platform: Platform, client: Clien
 async def test_nonsense_on_the_stream_is_passed_over(platform: Platform, client: Client, edge: EdgeParts) -> None:
     await platform.publish(HOST, A)
     assert await body_of(client) == b"build A"
+    null = json.dumps({"version": 10**9, "host": HOST, "site": {"host": HOST, **GOOD, "deployment_id": None}})
+    platform.peer.say(f"event: move\ndata: {null}\n\n".encode())
+    platform.peer.say(b"event: move\ndata: " + b"[" * 10_000 + b"\n\n")
     for raw in (b"event: move\ndata: {\n\n", b"event: move\ndata: {}\n\n", b"event: hello\ndata: []\n\n", b"\xff\n\n"):
         platform.peer.say(raw)
     site = await platform.publish(HOST, B)
     await eventually(lambda: edge.control.version == site.version)
     assert await body_of(client) == b"build B"
     assert len(platform.peer.hellos) == 1
+    assert edge.control.refused == 5
+
+
+async def test_oversized_and_repeated_events_leave_what_is_good(
+    platform: Platform, client: Client, edge: EdgeParts
+) -> None:
+    site = await platform.publish(HOST, A)
+    assert await body_of(client) == b"build A"
+    await eventually(lambda: edge.control.version == site.version)
+    again = json.dumps(encode_move(AliasMove(site.version, HOST, site)))
+    platform.peer.say(f"event: move\ndata: {again}\n\n".encode() * 500)
+    platform.peer.say(b"event: move\ndata: " + b"x" * (1024 * 1024 + 1))
+    await eventually(lambda: len(platform.peer.hellos) == 2)  # It is cut, and taken up behind the last good one.
+    assert platform.peer.hellos[1] == site.version
+    assert await body_of(client) == b"build A"
+    site = await platform.publish(HOST, B)
+    await eventually(lambda: edge.control.version == site.version)
+    assert await body_of(client) == b"build B"
 
 
 async def test_manifest_that_cannot_be_served_leaves_the_last_good_one(
