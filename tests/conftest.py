@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+import logging
 import os
 import secrets
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -10,12 +12,40 @@ from pathlib import Path
 
 import asyncpg
 import pytest
+import structlog
 
 from vclone_core.embedded.children import Service
 from vclone_core.embedded.postgres import start_postgres
 from vclone_core.embedded.rundirs import make_run_dir, remove_run_dir
 from vclone_core.embedded.valkey import start_valkey
+from vclone_core.log import configure_log
 from vclone_core.stores.postgres import migrate
+
+
+@pytest.fixture(autouse=True)
+def own_logging() -> Iterator[None]:
+    """Undo what a test that runs a command in this process does to logging, whose stream ends with that test."""
+    root = logging.getLogger()
+    handlers, level = root.handlers[:], root.level
+    yield
+    for handler in root.handlers[:]:
+        if handler not in handlers:
+            root.removeHandler(handler)
+    for handler in handlers:
+        root.addHandler(handler)
+    root.setLevel(level)
+    structlog.contextvars.clear_contextvars()
+
+
+@pytest.fixture
+def logged(own_logging: None) -> Callable[[], str]:
+    """What the program has logged in this test, whether or not an earlier one has configured its loggers."""
+    configure_log(process="test")
+    stream = io.StringIO()
+    (handler,) = logging.getLogger().handlers
+    assert isinstance(handler, logging.StreamHandler)
+    handler.setStream(stream)
+    return stream.getvalue
 
 
 @pytest.fixture(scope="session")

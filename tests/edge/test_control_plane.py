@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import json
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -333,7 +334,7 @@ def _replace(path: Path) -> None:
 
 @pytest.mark.parametrize("damage", [_truncate, _flip, _empty, _replace])
 async def test_damaged_snapshot_is_ignored_with_an_alarm(
-    platform: Platform, client: Client, edge: EdgeParts, damage: Any, capfd: pytest.CaptureFixture[str]
+    platform: Platform, client: Client, edge: EdgeParts, damage: Any, logged: Callable[[], str]
 ) -> None:
     await platform.publish(HOST, A)
     await body_of(client)
@@ -341,8 +342,7 @@ async def test_damaged_snapshot_is_ignored_with_an_alarm(
     damage(edge.snapshot_path)
     again = await platform.start_edge()
     assert await body_of(Client(build_app(again))) == b"build A"
-    output = capfd.readouterr()
-    assert "disk_file.ignored" in output.out + output.err
+    assert "disk_file.ignored" in logged()
     if damage is _replace:
         edge.snapshot_path.rmdir()
 

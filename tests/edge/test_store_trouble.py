@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -168,7 +168,7 @@ async def test_disk_is_bounded_and_what_is_hot_in_memory_stays(platform: Platfor
 
 
 async def test_disk_that_refuses_turns_the_tier_off_with_one_alarm(
-    platform: Platform, capfd: pytest.CaptureFixture[str]
+    platform: Platform, logged: Callable[[], str]
 ) -> None:
     edge = await platform.start_edge()
     assert edge.disk is not None
@@ -179,7 +179,7 @@ async def test_disk_that_refuses_turns_the_tier_off_with_one_alarm(
         assert (await get(edge, f"/{n}.html")).body == b"%d" % n
         await asyncio.sleep(0.02)
     assert not edge.disk.is_on
-    assert "".join(capfd.readouterr()).count("disk_tier.off") == 1
+    assert logged().count("disk_tier.off") == 1
     edge.disk.files.folder.unlink()
     edge.disk._off_since_s = 0.0
     await platform.publish(OTHER, {"/index.html": b"later"})
