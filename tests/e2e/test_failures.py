@@ -78,7 +78,7 @@ def unknown_branch(place: Place) -> list[str]:
 
 
 def missing_script(place: Place) -> list[str]:
-    return [str(place.site("scriptless", {"package.json": '{"scripts": {"start": "node ."}}', "server.js": ""}))]
+    return [str(place.site("scriptless", {"package.json": '{"scripts": {"dev": "true"}}', "src/page.js": ""}))]
 
 
 def broken_package(place: Place) -> list[str]:

@@ -114,7 +114,16 @@ class WholePlatform:
     def begin(self, *words: str) -> subprocess.Popen[str]:
         """Start one `vclone` command beside the test."""
         pipe = subprocess.PIPE
-        return subprocess.Popen([*VCLONE, *words], cwd=self.home, env=self.environ, stdout=pipe, stderr=pipe, text=True)
+        return subprocess.Popen(
+            [*VCLONE, *words],
+            cwd=self.home,
+            env=self.environ,
+            stdout=pipe,
+            stderr=pipe,
+            text=True,
+            # A suite that runs in the background inherits a SIGINT that is ignored, and so would this command.
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+        )
 
     def api(self, path: str) -> Any:
         """Return what the API answers to a GET."""
