@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from tests.ports import pick_port
 
@@ -216,10 +216,16 @@ def is_alive(pid: int) -> bool:
     return stat.rpartition(")")[2].split()[0] not in ("Z", "X")
 
 
+class Door(Protocol):
+    """Whatever answers visitors."""
+
+    def fetch(self, url: str) -> Answer: ...
+
+
 class Visitors:
     """Ask for a page again and again, and keep whatever was not the expected answer."""
 
-    def __init__(self, platform: WholePlatform, url: str, expected: str) -> None:
+    def __init__(self, platform: Door, url: str, expected: str) -> None:
         self._platform, self._url, self._expected = platform, url, expected
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._visit, daemon=True)
