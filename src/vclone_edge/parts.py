@@ -9,7 +9,6 @@ import re
 import socket
 import time
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Final
 
 from vclone_core.errors import VcloneError
@@ -27,7 +26,7 @@ from vclone_edge.disktier import DiskTier
 from vclone_edge.manifests import Manifests
 from vclone_edge.requestids import RequestIds
 from vclone_edge.resolve import Resolver
-from vclone_edge.snapshot import load_snapshot, save_snapshot, take_snapshot
+from vclone_edge.snapshot import Place, claim_place, load_snapshots, save_snapshot, take_snapshot
 from vclone_edge.upstream import Upstream
 
 SNAPSHOT_EVERY_S: Final = 5.0
@@ -72,30 +71,32 @@ class EdgeParts:
     request_ids: RequestIds = field(default_factory=RequestIds)
     counters: Counters = field(default_factory=Counters)
     is_ready: bool = False
+    place: Place | None = None
     _saver: asyncio.Task[None] | None = None
     _toucher: asyncio.Task[None] | None = None
-
-    @property
-    def snapshot_path(self) -> Path:
-        return self.settings.data_dir / "edge" / "sites"
 
     async def start(self, *, follow: bool = True) -> None:
         """Take up the snapshot, open the object store and follow the API; works also while the API is away.
 
-        An edge that knows sites starts also while the store is away: what is on its disk needs none. Without `follow`
+        It starts also while the store can't be reached, and where it knows sites, whatever is wrong with the store:
+        what is on its disk needs none. Raises what the store raises, where that won't pass. Without `follow`
         nothing is pushed to this process and no snapshot is read or written: for `vclone explain`.
         """
         version = None
         if follow:
-            version = await asyncio.to_thread(load_snapshot, self.snapshot_path, self.cache, time.time())
+            version = await asyncio.to_thread(self._load)
         if len(self.cache):
             await self.objects.start_soon(within_s=STORE_S)
         else:
             try:
                 await self.objects.start()
-            except VcloneError:
-                await self.objects.close()
-                raise
+            except VcloneError as error:
+                if not error.facts.get("is_passing"):
+                    await self.objects.close()
+                    if self.place is not None:
+                        self.place.give_back()
+                    raise
+                await self.objects.start_soon(within_s=0)
         await self.api.start()
         if follow:
             await self.control.start(version=version)
@@ -116,6 +117,8 @@ class EdgeParts:
             self._saver = self._toucher = None
             await self.control.close()
             await self.save()
+            if self.place is not None:
+                self.place.give_back()
         await self.resolver.close()
         await self.manifests.close()
         await self.blobs.close()
@@ -128,7 +131,20 @@ class EdgeParts:
 
     async def save(self) -> None:
         """Write the snapshot now."""
-        await save_snapshot(self.snapshot_path, take_snapshot(self.cache, self.control.version, time.time()))
+        if self.place is None:
+            return
+        snapshot = take_snapshot(self.cache, self.control.version, time.time())
+        if await save_snapshot(self.place.path, snapshot):
+            await asyncio.to_thread(self.place.remove_abandoned)
+
+    def _load(self) -> int | None:
+        """Take up what the machine's edges knew; return the event version that stands for."""
+        try:
+            self.place = claim_place(self.settings.data_dir / "edge")
+        except OSError as error:
+            log.error("snapshot.unwritable", folder=str(self.settings.data_dir / "edge"), why=str(error))
+            return None
+        return load_snapshots(self.place.find_all(), self.cache, time.time())
 
     async def _save_for_ever(self) -> None:
         saved_changes, saved_s, took_s = self.cache.changes, time.monotonic(), 0.0

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from vclone_core.models import AliasKind, Site
 from vclone_edge.cache import DomainCache
 from vclone_edge.diskfiles import DiskCache, read_checked, write_checked
-from vclone_edge.snapshot import Snapshot, encode_snapshot, load_snapshot, save_snapshot, take_snapshot
+from vclone_edge.snapshot import Snapshot, encode_snapshot, load_snapshots, save_snapshot, take_snapshot
 
 HOUR = 3600.0
 
@@ -156,13 +156,33 @@ async def test_snapshot_is_read_back_with_its_ages(cache: DomainCache, clock: Cl
         clock.now_s += 10
     assert await save_snapshot(tmp_path / "sites", take_snapshot(cache, 19, 5000.0))
     again = DomainCache(ttl_s=300, stale_s=24 * HOUR, clock=clock)
-    assert load_snapshot(tmp_path / "sites", again, 5000.0 + HOUR) == 19
+    assert load_snapshots([tmp_path / "sites"], again, 5000.0 + HOUR) == 19
     assert len(again) == 20
     assert again.age_s(known(again, "0.example")) == pytest.approx(200 + HOUR)
     assert again.age_s(known(again, "19.example")) == pytest.approx(10 + HOUR)
     too_late = DomainCache(ttl_s=300, stale_s=24 * HOUR, clock=clock)
-    load_snapshot(tmp_path / "sites", too_late, 5000.0 + 25 * HOUR)
+    load_snapshots([tmp_path / "sites"], too_late, 5000.0 + 25 * HOUR)
     assert too_late.find("19.example") is None
+
+
+def test_snapshots_of_several_workers_are_one(cache: DomainCache, tmp_path: Path) -> None:
+    """Each knows the hosts that came to it. The oldest version counts; of a host known to both, the newer entry."""
+
+    def write(name: str, version: int | None, saved_s: float, *entries: tuple[Site, float]) -> Path:
+        write_checked(tmp_path / name, encode_snapshot(Snapshot(version, saved_s, entries)))
+        return tmp_path / name
+
+    ours = write("sites-0", 7, 100.0, (site("a.example", 7), 1.0), (site("both.example", 5), 0.0))
+    theirs = write("sites-1", 6, 90.0, (site("b.example", 6), 1.0), (site("both.example", 4, "dep_old"), 0.0))
+    for paths in ([ours, theirs], [theirs, ours, tmp_path / "none"]):
+        again = DomainCache()
+        assert load_snapshots(paths, again, 100.0) == 6
+        assert {one.host: one.version for one, _ in again.entries()} == {
+            "a.example": 7,
+            "b.example": 6,
+            "both.example": 5,
+        }
+    assert load_snapshots([ours, write("sites-2", None, 1.0)], DomainCache(), 100.0) is None
 
 
 def test_clock_set_back_makes_nothing_younger(cache: DomainCache, clock: Clock, tmp_path: Path) -> None:
@@ -170,7 +190,7 @@ def test_clock_set_back_makes_nothing_younger(cache: DomainCache, clock: Clock, 
     clock.now_s += 100
     write_checked(tmp_path / "sites", encode_snapshot(take_snapshot(cache, 1, 5000.0)))
     again = DomainCache(clock=clock)
-    load_snapshot(tmp_path / "sites", again, 1.0)
+    load_snapshots([tmp_path / "sites"], again, 1.0)
     assert again.age_s(known(again)) == pytest.approx(100)
 
 
@@ -181,7 +201,7 @@ def test_clock_set_back_makes_nothing_younger(cache: DomainCache, clock: Clock, 
 )  # fmt: skip
 def test_snapshot_of_another_shape_is_ignored(cache: DomainCache, tmp_path: Path, content: bytes) -> None:
     write_checked(tmp_path / "sites", content)
-    assert load_snapshot(tmp_path / "sites", cache, 1.0) is None
+    assert load_snapshots([tmp_path / "sites"], cache, 1.0) is None
     assert len(cache) == 0
 
 
@@ -190,7 +210,7 @@ def test_unreadable_entries_are_left_out(cache: DomainCache, tmp_path: Path) -> 
     content = encode_snapshot(take_snapshot(cache, 1, 1.0)) + b'\n[{"host": "x"}, 1]\nnonsense\n[]'
     write_checked(tmp_path / "sites", content)
     again = DomainCache()
-    assert load_snapshot(tmp_path / "sites", again, 1.0) == 1
+    assert load_snapshots([tmp_path / "sites"], again, 1.0) == 1
     assert len(again) == 1
 
 
@@ -203,7 +223,7 @@ def test_snapshot_with_too_many_repeated_or_empty_entries_stays_within_bounds(tm
     lines += ["null", "[null, 0]", lines[1].replace('"dep_1"', "null"), "[" * 10_000]
     write_checked(tmp_path / "sites", "\n".join(lines).encode())
     small = DomainCache(limit=50)
-    assert load_snapshot(tmp_path / "sites", small, 1.0) == 500
+    assert load_snapshots([tmp_path / "sites"], small, 1.0) == 500
     assert len(small) == 50
     assert known(small, "499.example").site == site("499.example", version=500)
 
@@ -213,7 +233,7 @@ async def test_snapshot_that_cannot_be_written_leaves_the_one_before(cache: Doma
     assert await save_snapshot(tmp_path / "sites", take_snapshot(cache, 1, 1.0))
     (tmp_path / "file").write_text("in the way")
     assert not await save_snapshot(tmp_path / "file" / "sites", take_snapshot(cache, 2, 1.0))
-    assert load_snapshot(tmp_path / "sites", DomainCache(), 1.0) == 1
+    assert load_snapshots([tmp_path / "sites"], DomainCache(), 1.0) == 1
     assert sorted(path.name for path in tmp_path.iterdir()) == ["file", "sites"]
 
 

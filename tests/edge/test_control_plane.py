@@ -304,6 +304,39 @@ async def test_restart_without_the_api_serves_from_the_snapshot(
     assert await body_of(Client(build_app(again))) == b"build B"
 
 
+async def test_restarted_worker_knows_what_the_others_knew(platform: Platform, peer: ControlPeer) -> None:
+    """Which hosts come to which worker is chance, and it is another after a restart."""
+    workers = [await platform.start_edge() for _ in range(2)]
+    for n, edge in enumerate(workers):
+        await platform.publish(f"site-{n}.localhost", A)
+        assert await body_of(Client(build_app(edge)), f"site-{n}.localhost") == b"build A"
+        await eventually(lambda edge=edge: edge.control.version == platform.peer.version)
+    for edge in workers:
+        await edge.stop()
+    await peer.stop()
+    left = await platform.start_edge(waits=False)
+    again = Client(build_app(left))
+    assert [await body_of(again, f"site-{n}.localhost") for n in range(2)] == [b"build A"] * 2
+    await left.stop()
+    # It holds both, so that the other one is not needed, nor ever taken up again.
+    assert [path.name for path in (platform.folder / "data/edge").glob("sites-*")] == ["sites-0"]
+    assert (await platform.start_edge(waits=False)).control.version == platform.peer.version
+
+
+async def test_snapshots_of_running_workers_stay(platform: Platform) -> None:
+    workers = [await platform.start_edge() for _ in range(3)]
+    for n, edge in enumerate(workers):
+        await platform.publish(f"site-{n}.localhost", A)
+        await body_of(Client(build_app(edge)), f"site-{n}.localhost")
+        await edge.save()
+    assert len(list((platform.folder / "data/edge").glob("sites-*"))) == 3
+    await workers[1].stop()
+    again = await platform.start_edge()  # In the place that became free.
+    assert (again.place and again.place.path.name, len(again.cache)) == ("sites-1", 3)
+    await again.save()
+    assert len(list((platform.folder / "data/edge").glob("sites-*"))) == 3
+
+
 async def test_snapshot_is_written_while_running(platform: Platform, client: Client, edge: EdgeParts) -> None:
     await platform.publish(HOST, A)
     await body_of(client)
@@ -339,12 +372,13 @@ async def test_damaged_snapshot_is_ignored_with_an_alarm(
     await platform.publish(HOST, A)
     await body_of(client)
     await edge.stop()
-    damage(edge.snapshot_path)
+    assert edge.place is not None
+    damage(edge.place.path)
     again = await platform.start_edge()
     assert await body_of(Client(build_app(again))) == b"build A"
     assert "disk_file.ignored" in logged()
     if damage is _replace:
-        edge.snapshot_path.rmdir()
+        edge.place.path.rmdir()
 
 
 async def test_damaged_manifest_on_disk_is_read_anew(platform: Platform, client: Client, edge: EdgeParts) -> None:

@@ -128,6 +128,17 @@ async def test_hot_sites_are_served_without_store_and_api_also_after_a_restart(
             await asyncio.sleep(0.1)
 
 
+async def test_edge_that_knows_nothing_starts_before_its_store(platform: Platform, proxy: FaultProxy) -> None:
+    await proxy.refuse()
+    edge = await platform.start_edge()
+    await platform.publish(HOST, {"/index.html": PAGE})
+    assert (await get(edge, "/")).status == 503
+    await proxy.listen()
+    await eventually(lambda: edge.objects.is_started, within_s=8)
+    await asyncio.sleep(1)  # A manifest that failed is remembered for a second.
+    assert (await get(edge, "/")).body == PAGE
+
+
 @pytest.mark.parametrize("damage", ["truncated", "flipped", "another", "empty"])
 async def test_damaged_files_are_dropped_and_read_anew(platform: Platform, damage: str) -> None:
     edge = await platform.start_edge()
