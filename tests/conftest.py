@@ -13,6 +13,7 @@ from pathlib import Path
 import asyncpg
 import pytest
 import structlog
+from hypothesis import HealthCheck, settings
 
 from vclone_core.embedded.children import Service
 from vclone_core.embedded.postgres import start_postgres
@@ -20,6 +21,15 @@ from vclone_core.embedded.rundirs import make_run_dir, remove_run_dir
 from vclone_core.embedded.valkey import start_valkey
 from vclone_core.log import configure_log
 from vclone_core.stores.postgres import migrate
+
+# How long an example takes says more of the machine than of the code: benchmarks/ measures, this suite doesn't.
+settings.register_profile(
+    "vclone",
+    settings.get_profile(settings.get_current_profile_name()),
+    deadline=None,
+    suppress_health_check=[HealthCheck.too_slow],
+)
+settings.load_profile("vclone")
 
 
 @pytest.fixture(autouse=True)
