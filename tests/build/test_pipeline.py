@@ -173,7 +173,7 @@ async def test_clone_failure_names_its_cause(place: Place, git: GitServer, chang
     fields = {"url": git.address("site"), **changes}
     fields["url"] = fields["url"].replace("{server}", git.url)
     with pytest.raises(CloneFailed) as caught:
-        await place.deploy(Source("git", **fields))  # type: ignore[arg-type]
+        await place.deploy(Source("git", **fields))
     assert words in caught.value.sentence
     assert caught.value.advice
 
@@ -225,7 +225,7 @@ async def test_hostile_source_runs_nothing(place: Place, git: GitServer, hostile
         key: text.replace("{canary}", str(canary)) for key, text in hostile.items()
     }
     with pytest.raises(CloneFailed):
-        await place.deploy(Source("git", **fields))  # type: ignore[arg-type]
+        await place.deploy(Source("git", **fields))
     assert not canary.exists()
     assert "secret" not in place.lines.text
 
@@ -484,7 +484,7 @@ async def test_file_that_changes_under_the_upload_is_not_stored(place: Place, mo
         (source / "dist/index.html").write_text("swapped")
         return list(await real(hashes))
 
-    place.blobs.missing = swap  # type: ignore[method-assign, assignment]
+    place.blobs.missing = swap
     with pytest.raises(UploadFailed, match=r"index\.html changed"):
         await build_with(place, "mkdir dist; echo hi > dist/index.html")
     stored = [info.key async for info in place.objects.list("prj_x/blobs/")]
@@ -518,7 +518,7 @@ async def test_full_disk_has_its_own_words(place: Place) -> None:
             raise OSError(errno.ENOSPC, "No space left on device")
 
     await place.store_files("dep_00000000000000000001", {"index.html": "x"})
-    place.blobs = FullBlobs()  # type: ignore[assignment]
+    place.blobs = FullBlobs()
     with pytest.raises(DiskFull, match="free on the disk"):
         await place.deploy(UPLOAD)
 

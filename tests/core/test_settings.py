@@ -38,7 +38,7 @@ def test_a_secret_file_that_is_missing_is_named(tmp_path: Path) -> None:
 
 def test_settings_are_frozen() -> None:
     with pytest.raises(ValidationError):
-        Settings().edge_port = 1  # type: ignore[misc]
+        Settings().edge_port = 1
 
 
 @pytest.mark.parametrize(

@@ -109,14 +109,14 @@ def test_every_hook_says_its_shape_and_where_it_is_called() -> None:
 
 @pytest.mark.parametrize("error", list(every_error()), ids=lambda error: error.__name__)
 def test_every_error_is_in_the_reference(error: type) -> None:
-    assert f"| `{error.code}` | {error.status} | {error.exit_code} |" in read("docs/reference.md")  # type: ignore[attr-defined]
+    assert f"| `{error.code}` | {error.status} | {error.exit_code} |" in read("docs/reference.md")
 
 
 @pytest.mark.parametrize("words", [models.State, models.Step, models.AliasKind], ids=lambda words: words.__name__)
 def test_the_glossary_has_every_word_of_an_enum_and_no_other(words: type) -> None:
     block = re.search(rf"<!-- words: {words.__name__} -->\n(.*?)(?:\n\n|\Z)", read("docs/glossary.md"), re.DOTALL)
     assert block
-    assert list(dict.fromkeys(re.findall(r"`(\w+)`", block[1]))) == [word.value for word in words]  # type: ignore[attr-defined]
+    assert list(dict.fromkeys(re.findall(r"`(\w+)`", block[1]))) == [word.value for word in words]
 
 
 @pytest.mark.parametrize("group", ["run", "develop"])

@@ -67,7 +67,7 @@ def visit(browser: Browser, tmp_path: Path) -> Iterator[Visit]:
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_the_welcome_site_looks_as_it_should(platform: WholePlatform, visit: Visit, scheme: str) -> None:
-    visit.page.emulate_media(color_scheme=scheme)  # type: ignore[arg-type]
+    visit.page.emulate_media(color_scheme=scheme)
     visit.open(platform.url("welcome"), f"welcome-{scheme}")
     assert visit.page.title() == "vclone is running"
     background = visit.page.evaluate("getComputedStyle(document.body).backgroundColor")

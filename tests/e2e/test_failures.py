@@ -157,7 +157,7 @@ def test_a_bad_input_fails_with_its_cause_and_harms_nothing(
 
 
 def test_a_cancelled_build_ends_soon_and_says_so(platform: WholePlatform, live: str, site: WriteSite) -> None:
-    words = app(Place(site, None), "patient", "sleep 9")  # type: ignore[arg-type]
+    words = app(Place(site, None), "patient", "sleep 9")
     made = platform.ask("deploy", *words, "--project", "live", "--no-wait")
     assert made["state"] in ("queued", "building")
     cancelled = platform.ask("cancel", made["deployment_id"])
@@ -169,7 +169,7 @@ def test_a_cancelled_build_ends_soon_and_says_so(platform: WholePlatform, live: 
 
 
 def test_ctrl_c_stops_following_and_leaves_the_deployment(platform: WholePlatform, live: str, site: WriteSite) -> None:
-    words = app(Place(site, None), "left", "sleep 3 && mkdir dist && echo done > dist/index.html")  # type: ignore[arg-type]
+    words = app(Place(site, None), "left", "sleep 3 && mkdir dist && echo done > dist/index.html")
     command = platform.begin("deploy", *words, "--project", "left")
     assert command.stderr
     said = ""

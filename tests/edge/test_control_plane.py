@@ -119,7 +119,7 @@ async def test_refresh_mends_what_a_lost_push_missed(platform: Platform, client:
     await platform.publish(HOST, B, is_told=False)
     assert await body_of(client) == b"build A"
     edge.cache.ttl_s = 0.0
-    edge.cache.put(edge.cache.find(HOST).site)  # type: ignore[union-attr]
+    edge.cache.put(edge.cache.find(HOST).site)
     await client.get(f"http://{HOST}/")
     await eventually(lambda: platform.peer.look_ups == [HOST, HOST])
     async with asyncio.timeout(2):
@@ -196,7 +196,7 @@ async def test_move_overtakes_a_look_up_under_way(platform: Platform, client: Cl
     edge.resolver.apply(platform.peer.history[-1])
     platform.peer.runs.set()
     assert (await waiting).body == b"build B"
-    assert edge.cache.find(HOST).site == new  # type: ignore[union-attr]
+    assert edge.cache.find(HOST).site == new
 
 
 GOOD = {"project_id": "prj_1", "deployment_id": "dep_1", "manifest_key": "k", "kind": "production", "version": 9}

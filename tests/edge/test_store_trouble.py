@@ -169,7 +169,7 @@ async def test_disk_is_bounded_and_what_is_hot_in_memory_stays(platform: Platfor
     await get(edge, "/")
     for n, (path, content) in enumerate(files.items()):
         assert (await get(edge, path)).body == content
-        await eventually(lambda n=n: edge.disk.writes == n + 3)  # type: ignore[union-attr]
+        await eventually(lambda n=n: edge.disk.writes == n + 3)
         await edge.disk.touch([*edge.blobs.keys()[:1], *edge.manifests.keys()])
         assert sum(path.stat().st_size for path in disk_files(edge)) <= 300_000
     await edge.stop()

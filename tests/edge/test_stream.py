@@ -73,7 +73,7 @@ class CountingStore:
 @pytest.fixture
 async def store(edge: EdgeParts) -> CountingStore:
     store = CountingStore(edge.objects.store)
-    edge.objects.store = store  # type: ignore[assignment]
+    edge.objects.store = store
     return store
 
 
@@ -123,7 +123,7 @@ async def test_gigabyte_streams_in_constant_memory(platform: Platform, edge: Edg
         "query_string": b"",
         "headers": [(b"host", b"huge.localhost")],
     }
-    await app(scope, receive, send)  # type: ignore[arg-type]
+    await app(scope, receive, send)
     assert seen == size
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before_kib < 32 * 1024
 
@@ -217,7 +217,7 @@ async def test_error_that_nobody_foresaw_is_500_with_its_id(
 ) -> None:
     await platform.publish(HOST, {"/a.html": b"a", "/big.bin": b"x" * (2 * MIB)})
     await client.get(f"http://{HOST}/a.html", method="HEAD")
-    store.gives = None  # type: ignore[assignment]
+    store.gives = None
     for name in ("a.html", "big.bin"):
         reply = await client.get(f"http://{HOST}/{name}")
         assert reply.status == 500

@@ -162,7 +162,7 @@ openings = [
 
 @pytest.mark.parametrize(("data", "agreed", "expected"), openings)
 def test_openings(data: bytes, agreed: dict[str, object], expected: Opening) -> None:
-    assert judge_opening(data, **agreed) is expected  # type: ignore[arg-type]
+    assert judge_opening(data, **agreed) is expected
 
 
 @given(st.binary(max_size=300), st.sampled_from([None, "h2", "http/1.1"]), st.booleans())

@@ -287,7 +287,7 @@ def test_bad_file_names_the_place(text: str, words: str) -> None:
 def test_bad_rule_names_the_place(origin: str, key: str, item: dict[str, Any], words: str) -> None:
     good = {"src": "/g", "dest": "/h"} if key == "routes" else dict(R)
     if key == "headers":
-        good = {"source": "/g", "headers": []}  # type: ignore[dict-item]
+        good = {"source": "/g", "headers": []}
     with pytest.raises(DetectFailed) as caught:
         parse(**{key: [good, item, good]})
     assert words in caught.value.sentence, origin
