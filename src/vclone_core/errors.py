@@ -123,7 +123,7 @@ class BadFraming(Invalid):
 
 
 class BadMethod(Invalid):
-    """This address answers GET and HEAD only."""
+    """This address does not answer requests of this method."""
 
     code, status = "bad_method", 405
 
@@ -323,6 +323,13 @@ class SiteProtected(Forbidden):
     hint = "Ask its owner for access."
 
 
+class AddressRefused(Forbidden):
+    """{host} can't be spoken to from here: it {why}."""
+
+    code = "address_refused"
+    hint = "Use a public address. An operator can allow this one with VCLONE_OUTBOUND_ALLOW."
+
+
 class Unavailable(VcloneError):
     """{what} does not answer."""
 
@@ -368,11 +375,18 @@ class UpstreamTimeout(Unavailable):
     code, status = "upstream_timeout", 504
 
 
-class ProxyUnsupported(Unavailable):
-    """Rewrites to other servers are not supported yet."""
+class UpstreamFailed(Unavailable):
+    """The server behind this address does not answer as it should."""
 
-    code, status = "proxy_unsupported", 502
-    hint = "Point this rule at a file of the deployment, or redirect."
+    code, status = "upstream_failed", 502
+    hint = "Try again shortly. The site's operator finds the reason in the edge's log."
+
+
+class UpstreamBusy(Unavailable):
+    """The server behind this address is busy."""
+
+    code = "upstream_busy"
+    hint = "Try again shortly."
 
 
 class StepFailed(VcloneError):

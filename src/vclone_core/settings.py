@@ -61,7 +61,20 @@ class Settings(BaseSettings):
     edge_stale_s: float = Field(86_400.0, ge=86_400, description="How long a site is served when the API is silent.")
     edge_hot_bytes: int = Field(64 * 1024**2, ge=0, description="Memory for hot blobs, per edge worker.")
     edge_store_reads: int = Field(48, ge=1, le=1024, description="Reads of the object store at once, per edge worker.")
+    edge_proxied: int = Field(256, ge=1, le=4096, description="Rewrites to other servers at once, per edge worker.")
+    edge_proxy_wait_s: float = Field(
+        60.0, gt=0, le=900, description="How long another server may take to answer, and to go on with its answer."
+    )
+    edge_proxy_body_bytes: int = Field(
+        100 * 1024**2, ge=0, description="Largest request body that goes on to another server."
+    )
     edge_disk_bytes: int = Field(512 * 1024**2, ge=0, description="Disk for manifests and hot blobs, per edge.")
+
+    outbound_allow: str = Field(
+        "",
+        description="Servers that rewrites and webhooks may reach although their addresses are not public, or at ports"
+        " other than 80 and 443: `api.internal:8080, *.corp.example, 10.1.0.0/16`.",
+    )
 
     api_host: str = Field("127.0.0.1", description="Address the API and dashboard listen on.")
     api_port: int = Field(9000, ge=1, le=65535, description="Port the API and dashboard listen on.")

@@ -4,8 +4,8 @@
 
 *host* (`rules/hosts.py`) brings the name to one spelling, *resolve* (`resolve.py`) finds its site, *route*
 (`rules/routes.py`) executes the manifest, *object* (`rules/answers.py`) picks bytes and header fields, *stream*
-(`stream.py`) sends them. The first four are `flow.py`, which `vclone explain` shares; this module is the border around
-them: ids, errors, counters, the log.
+(`stream.py`) sends them. Where a rule leads to another server, the last two are `proxy.py`. The first four are
+`flow.py`, which `vclone explain` shares; this module is the border around them: ids, errors, counters, the log.
 
 `GET /.well-known/vclone/ready` on a loopback name or address answers the supervisor: 200, or 503 before the start.
 `/.well-known/vclone/metrics` there tells this machine what was counted (`metrics.py`).
@@ -22,11 +22,12 @@ from vclone_core.log import get_log
 from vclone_core.plugins import load_plugins
 from vclone_core.rules.answers import SERVER, Answer, answer_error
 from vclone_core.rules.decisions import Headers
+from vclone_core.rules.forwarding import Forward
 from vclone_core.rules.objectkeys import blob_key
 from vclone_core.rules.requests import Request
 from vclone_core.settings import Settings
 from vclone_edge.accesslog import Line
-from vclone_edge.flow import Settled, read_request, settle
+from vclone_edge.flow import Settled, build_authority, read_request, settle
 from vclone_edge.metrics import TYPE as METRICS_TYPE
 from vclone_edge.metrics import format_metrics
 from vclone_edge.parts import EdgeParts, build_parts
@@ -88,7 +89,10 @@ async def _live(parts: EdgeParts, receive: Receive, send: Send) -> None:
 class _Exchange:
     """One request and its response."""
 
-    __slots__ = ("cache", "extra", "host", "parts", "receive", "request_id", "scope", "send", "sent_bytes", "status")
+    __slots__ = (
+        "cache", "extra", "host", "is_drained", "parts", "receive", "request_id", "scope", "send", "sent_bytes",
+        "status",
+    )  # fmt: skip
 
     def __init__(self, parts: EdgeParts, scope: Scope, receive: Receive, send: Send) -> None:
         self.parts = parts
@@ -98,6 +102,7 @@ class _Exchange:
         self.request_id = parts.request_ids.next()
         self.extra: Headers = ((b"x-vclone-id", self.request_id.encode()),)
         self.host = ""
+        self.is_drained = False
         self.cache = ""
         self.status = 0
         self.sent_bytes = 0
@@ -120,10 +125,10 @@ class _Exchange:
             self.write_log(time.perf_counter() - started_s)
 
     async def respond(self) -> None:
+        request: Request | None = None
         try:
             request = read_request(self.scope)
             self.host = request.host
-            await self.drain(request)
             if request.host in LOOPBACK_HOSTS and request.path == READY_PATH:
                 await self.answer(_answer_ready(self.parts))
                 return
@@ -133,8 +138,14 @@ class _Exchange:
                 await self.answer(_answer_text(200, format_metrics(self.parts), METRICS_TYPE))
                 return
             settled = await settle(self.parts, request)
-            await self.answer_settled(settled, request)
+            if isinstance(settled.answer, Forward):
+                await self.pass_on(settled.answer, settled, request)
+                return
+            await self.drain(request)
+            await self.answer_settled(settled.answer, settled)
         except VcloneError as error:
+            if request is not None:
+                await self.drain(request)
             await self.answer_failure(error)
         except (ClientGone, StreamAborted):
             raise
@@ -146,6 +157,9 @@ class _Exchange:
 
     async def drain(self, request: Request) -> None:
         """Take in a request's body, which no answer of ours needs, so that it blocks nobody; too much of it closes."""
+        if self.is_drained:
+            return
+        self.is_drained = True
         headers = request.headers
         has_body = b"transfer-encoding" in headers or headers.get(b"content-length", b"0") != b"0"
         if not has_body and request.method in _BODILESS:
@@ -155,10 +169,22 @@ class _Exchange:
         if not is_all and self.scope["http_version"].startswith("1"):
             self.extra = (*self.extra, _CLOSE)
 
-    async def answer_settled(self, settled: Settled, request: Request) -> None:
-        parts, answer = self.parts, settled.answer
-        if settled.is_stale:
-            parts.counters.stale += 1
+    async def pass_on(self, forward: Forward, settled: Settled, request: Request) -> None:
+        """Answer with what another server says."""
+        parts = self.parts
+        parts.counters.stale += settled.is_stale
+        self.say(STALE if settled.is_stale else MISS)
+        client, authority = lookup(self.scope)[0], build_authority(parts, request.host)
+        relay = parts.proxy.open(forward, request, client=client, authority=authority)
+        try:
+            await relay.run(self.receive, self.send, project_id=settled.project_id, extra=self.extra)
+        finally:
+            self.status, self.sent_bytes = relay.status, relay.sent_bytes
+            self.is_drained = relay.is_body_read
+
+    async def answer_settled(self, answer: Answer, settled: Settled) -> None:
+        parts = self.parts
+        parts.counters.stale += settled.is_stale
         if answer.blob is None:
             await self.answer(answer, STALE if settled.is_stale else HIT)
             return

@@ -11,8 +11,9 @@ from urllib.parse import urlsplit
 
 from vclone_core.errors import BadTarget, VcloneError
 from vclone_core.models import Route, Site
-from vclone_core.rules.answers import answer_error
+from vclone_core.rules.answers import Answer, answer_error
 from vclone_core.rules.decisions import Decision, Headers
+from vclone_core.rules.forwarding import Forward
 from vclone_core.rules.objectkeys import blob_key
 from vclone_core.rules.templates import quote_url
 from vclone_edge.flow import read_request, settle
@@ -32,7 +33,9 @@ class Explanation:
     """Each stage's decision for one request. A stage that was not reached is None.
 
     `object_key` is what would be read from the object store, `file` the manifest's name for it, `is_earlier` whether
-    only an earlier build had it; `error_code` says which of the edge's own pages would be sent.
+    only an earlier build had it. `server_url` is where another server would be asked: what it answers isn't known, so
+    `status` is None then, and `headers` are those that the rules add. `error_code` says which of the edge's own pages
+    would be sent.
     """
 
     url: str
@@ -46,7 +49,8 @@ class Explanation:
     file: str | None
     is_earlier: bool
     object_key: str | None
-    status: int
+    server_url: str | None
+    status: int | None
     headers: Headers
     error_code: str | None
 
@@ -59,7 +63,8 @@ async def explain(
     Raises `BadTarget` where `url` is no http URL; what the edge would refuse is part of the explanation.
     """
     scope = _build_scope(url, method, headers or {})
-    host = path = site = decision = file = object_key = None
+    answer: Answer | Forward
+    host = path = site = decision = file = object_key = server_url = None
     is_stale = is_earlier = False
     rules: tuple[AppliedRule, ...] = ()
     try:
@@ -73,7 +78,10 @@ async def explain(
             routes = settled.compiled.manifest.routes
             rules = tuple(AppliedRule(number, routes[number]) for number in decision.rules)
             file = getattr(decision, "file", None)
-        if answer.blob is not None:
+        if isinstance(answer, Forward):
+            server_url = answer.url
+            await parts.proxy.check(answer)
+        elif answer.blob is not None:
             object_key = blob_key(settled.project_id, answer.blob)
     except VcloneError as error:
         answer = answer_error(error)
@@ -89,9 +97,10 @@ async def explain(
         file=file,
         is_earlier=is_earlier,
         object_key=object_key,
-        status=answer.status,
-        headers=answer.headers,
-        error_code=None if answer.error is None else answer.error.code,
+        server_url=server_url,
+        status=None if isinstance(answer, Forward) else answer.status,
+        headers=answer.rewrite.headers if isinstance(answer, Forward) else answer.headers,
+        error_code=None if isinstance(answer, Forward) or answer.error is None else answer.error.code,
     )
 
 

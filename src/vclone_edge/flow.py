@@ -21,6 +21,7 @@ from vclone_core.rules.answers import (
 )
 from vclone_core.rules.decisions import Decision, Serve
 from vclone_core.rules.earlier import DAY_S
+from vclone_core.rules.forwarding import Forward
 from vclone_core.rules.hosts import parse_host
 from vclone_core.rules.objectkeys import manifest_key
 from vclone_core.rules.requests import Request, check_framing, find_hosts, join_fields
@@ -38,13 +39,14 @@ _hosts: dict[bytes, str] = {}
 
 @dataclass(frozen=True, slots=True)
 class Settled:
-    """What a request comes to. `compiled` None: answered before any manifest was needed.
+    """What a request comes to: an answer, or the server that gives it.
 
-    `compiled` made the decision: the site's own manifest, or that of the site before.
+    `compiled` None: answered before any manifest was needed. Else it made the decision: the site's own manifest, or
+    that of the site before.
     """
 
     site: Site
-    answer: Answer
+    answer: Answer | Forward
     is_stale: bool
     compiled: CompiledManifest | None = None
     decision: Decision | None = None
@@ -153,7 +155,13 @@ async def _load_manifest(parts: EdgeParts, known: Known) -> tuple[CompiledManife
         return await parts.manifests.load(known.fallback), True
 
 
-def _build_location(parts: EdgeParts, host: str, request: Request) -> str:
+def build_authority(parts: EdgeParts, host: str) -> str:
+    """Return a host of ours as it stands in an address bar."""
     port = parts.settings.public_port
-    authority = host if port in (80, 443) else f"{host}:{port}"
-    return f"{request.scheme}://{authority}{quote_path(request.path)}" + (f"?{request.query}" if request.query else "")
+    return host if port in (80, 443) else f"{host}:{port}"
+
+
+def _build_location(parts: EdgeParts, host: str, request: Request) -> str:
+    return f"{request.scheme}://{build_authority(parts, host)}{quote_path(request.path)}" + (
+        f"?{request.query}" if request.query else ""
+    )

@@ -62,3 +62,7 @@ def _samples(parts: EdgeParts) -> Iterator[Sample]:
     yield "store_reads_refused_total", "", "counter", objects.slots.refused
     yield "store_reads_now", "", "gauge", objects.slots.used
     yield "store_reads_waiting", "", "gauge", objects.slots.waiting
+    yield "proxied_total", "", "counter", parts.proxy.requests
+    yield "proxied_failed_total", "", "counter", parts.proxy.failures
+    yield "proxied_now", "", "gauge", parts.proxy.by_project.used
+    yield "proxied_waiting", "", "gauge", parts.proxy.by_project.waiting + parts.proxy.by_server.waiting

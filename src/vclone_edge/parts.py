@@ -14,8 +14,10 @@ from typing import Final
 from vclone_core.errors import VcloneError
 from vclone_core.log import get_log
 from vclone_core.plugins import Plugins
+from vclone_core.rules.addresses import parse_allowed
 from vclone_core.settings import Settings
 from vclone_core.stores.objects import open_object_store
+from vclone_core.stores.outbound import Outbound
 from vclone_edge.accesslog import AccessLog
 from vclone_edge.blobs import HotBlobs
 from vclone_edge.cache import DomainCache
@@ -24,6 +26,7 @@ from vclone_edge.control_api import ControlApi
 from vclone_edge.diskfiles import DiskCache
 from vclone_edge.disktier import DiskTier
 from vclone_edge.manifests import Manifests
+from vclone_edge.proxy import Proxy
 from vclone_edge.requestids import RequestIds
 from vclone_edge.resolve import Resolver
 from vclone_edge.snapshot import Place, claim_place, load_snapshots, save_snapshot, take_snapshot
@@ -65,6 +68,7 @@ class EdgeParts:
     resolver: Resolver
     manifests: Manifests
     blobs: HotBlobs
+    proxy: Proxy
     disk: DiskTier | None
     control: ControlStream
     access_log: AccessLog
@@ -98,6 +102,7 @@ class EdgeParts:
                     raise
                 await self.objects.start_soon(within_s=0)
         await self.api.start()
+        await self.proxy.start()
         if follow:
             await self.control.start(version=version)
             self._saver = asyncio.create_task(self._save_for_ever())
@@ -124,6 +129,7 @@ class EdgeParts:
         await self.blobs.close()
         if self.disk is not None:
             await self.disk.close()
+        await self.proxy.close()
         await self.api.close()
         await self.objects.close()
         self.access_log.close()
@@ -190,6 +196,13 @@ def build_parts(settings: Settings, plugins: Plugins) -> EdgeParts:
         resolver=resolver,
         manifests=manifests,
         blobs=HotBlobs(objects, disk, limit_bytes=settings.edge_hot_bytes),
+        proxy=Proxy(
+            Outbound(parse_allowed(settings.outbound_allow.split(","))),
+            base_domain=settings.base_domain,
+            limit=settings.edge_proxied,
+            wait_s=settings.edge_proxy_wait_s,
+            body_limit_bytes=settings.edge_proxy_body_bytes,
+        ),
         disk=disk,
         control=ControlStream(api, resolver, manifests),
         access_log=AccessLog(is_on=settings.log_format == "json" or settings.log_level == "debug"),

@@ -1,6 +1,6 @@
-"""Who may read from the object store now: so many at once, and no project alone takes them all.
+"""Who may read from the object store, or speak to another server, now: so many at once, and nobody takes them all.
 
-Whoever comes when all places are taken waits. Projects take turns, whichever of them has how many waiting. It does no
+Whoever comes when all places are taken waits. Owners take turns, whichever of them has how many waiting. It does no
 I/O and reads no clock but the loop's.
 """
 
@@ -8,19 +8,21 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
+from collections.abc import Callable
 from typing import Final
 
-from vclone_core.errors import StoreBusy
+from vclone_core.errors import VcloneError
 
 WAITING_LIMIT: Final = 2_000
 
 
 class Slots:
-    """`limit` places, of which one owner holds `share` at most."""
+    """`limit` places, of which one owner holds `share` at most. `busy` makes the error for who gets none in time."""
 
-    def __init__(self, limit: int, *, share: int) -> None:
+    def __init__(self, limit: int, *, share: int, busy: Callable[[], VcloneError]) -> None:
         self.limit = limit
         self.share = share
+        self.busy = busy
         self.used = 0
         self.waiting = 0
         self.refused = 0
@@ -36,12 +38,12 @@ class Slots:
         return True
 
     async def take(self, owner: str, *, within_s: float) -> None:
-        """Wait for a place; raise `StoreBusy` when there is none in time. A place taken is to be given back."""
+        """Wait for a place; raise what `busy` makes when there is none in time. A place taken is to be given back."""
         if self.try_take(owner):
             return
         if self.waiting >= WAITING_LIMIT:
             self.refused += 1
-            raise StoreBusy(limit=self.limit, is_passing=False)
+            raise self.busy()
         turn = asyncio.get_running_loop().create_future()
         self._queues.setdefault(owner, deque()).append(turn)
         self.waiting += 1
@@ -53,7 +55,7 @@ class Slots:
             raise
         if self._leave(owner, turn):
             self.refused += 1
-            raise StoreBusy(limit=self.limit, is_passing=False)
+            raise self.busy()
 
     def give_back(self, owner: str) -> None:
         """Free a place: the next owner in turn has it."""

@@ -7,7 +7,7 @@ A body that can't be finished ends in an exception, so that the server resets th
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, MutableMapping, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, MutableMapping, Sequence
 from typing import Any, Final
 
 from vclone_core.errors import NotFound, StoreUnavailable
@@ -52,8 +52,18 @@ async def send_object(
     `ClientGone` when the client left.
     """
     started = asyncio.Event()
-    sender = asyncio.create_task(_send_object(send, answer, headers, store, key, can_send_path, started))
-    watcher = asyncio.create_task(wait_for_disconnect(receive))
+    work = _send_object(send, answer, headers, store, key, can_send_path, started)
+    return await while_client_stays(work, wait_for_disconnect(receive), started)
+
+
+async def while_client_stays(
+    work: Coroutine[Any, Any, int], leaving: Coroutine[Any, Any, None], started: asyncio.Event
+) -> int:
+    """Return what `work` does, which is ended with `ClientGone` when `leaving` is over first.
+
+    What it raises once `started` is set, when the head of the response is on its way, becomes `StreamAborted`.
+    """
+    sender, watcher = asyncio.create_task(work), asyncio.create_task(leaving)
     try:
         await asyncio.wait((sender, watcher), return_when=asyncio.FIRST_COMPLETED)
         if not sender.done():
@@ -107,8 +117,7 @@ async def _send_chunks(send: Send, start: Message, body: ObjectBody, started: as
         missing -= len(chunk)
         if missing < 0:
             raise StoreUnavailable(why="an object is longer than it says")
-        async with asyncio.timeout(STALL_S * max(1.0, len(chunk) / STALL_BYTES)):
-            await send({"type": "http.response.body", "body": chunk, "more_body": missing > 0})
+        await send_piece(send, chunk, more_body=missing > 0)
     if missing > 0:
         raise StoreUnavailable(why=f"an object ends {missing} bytes early")
     if not started.is_set():
@@ -116,6 +125,12 @@ async def _send_chunks(send: Send, start: Message, body: ObjectBody, started: as
         await send(start)
         await send({"type": "http.response.body", "body": b""})
     return body.size
+
+
+async def send_piece(send: Send, piece: bytes, *, more_body: bool = True) -> None:
+    """Send a part of a body; raise `TimeoutError` where the client takes under 1 KiB/s of it."""
+    async with asyncio.timeout(STALL_S * max(1.0, len(piece) / STALL_BYTES)):
+        await send({"type": "http.response.body", "body": piece, "more_body": more_body})
 
 
 async def wait_for_disconnect(receive: Receive) -> None:

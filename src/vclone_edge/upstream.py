@@ -17,7 +17,7 @@ from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Final, Protocol
 
-from vclone_core.errors import StoreUnavailable, UpstreamTimeout, VcloneError
+from vclone_core.errors import StoreBusy, StoreUnavailable, UpstreamTimeout, VcloneError
 from vclone_core.log import get_log
 from vclone_core.protocols import ObjectBody, ObjectInfo, ObjectStore, Span
 from vclone_edge.slots import Slots
@@ -52,7 +52,11 @@ class Upstream:
     def __init__(self, make: Callable[[], ObjectStore], *, reads_at_once: int) -> None:
         self._make = make
         self.store = make()
-        self.slots = Slots(reads_at_once, share=max(1, reads_at_once // 2))
+        self.slots = Slots(
+            reads_at_once,
+            share=max(1, reads_at_once // 2),
+            busy=lambda: StoreBusy(limit=reads_at_once, is_passing=False),
+        )
         self.is_started = False
         self.is_local = False
         self.opens = 0

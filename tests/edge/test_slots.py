@@ -12,7 +12,7 @@ from vclone_edge.slots import Slots
 
 
 async def test_owners_take_turns_whoever_has_more_waiting() -> None:
-    slots = Slots(2, share=2)
+    slots = Slots(2, share=2, busy=lambda: StoreBusy(limit=2, is_passing=False))
     assert slots.try_take("a") and slots.try_take("a")
     served: list[str] = []
 
@@ -32,7 +32,7 @@ async def test_owners_take_turns_whoever_has_more_waiting() -> None:
 
 
 async def test_one_owner_alone_has_its_share_and_no_more() -> None:
-    slots = Slots(4, share=2)
+    slots = Slots(4, share=2, busy=lambda: StoreBusy(limit=4, is_passing=False))
     assert [slots.try_take("a") for _ in range(3)] == [True, True, False]
     with pytest.raises(StoreBusy, match="4 reads are under way"):
         await slots.take("a", within_s=0.01)
@@ -41,7 +41,7 @@ async def test_one_owner_alone_has_its_share_and_no_more() -> None:
 
 
 async def test_newcomer_passes_those_who_have_their_share_but_never_its_own() -> None:
-    slots = Slots(4, share=2)
+    slots = Slots(4, share=2, busy=lambda: StoreBusy(limit=4, is_passing=False))
     assert slots.try_take("a") and slots.try_take("a")
     first = asyncio.create_task(slots.take("a", within_s=5))
     await asyncio.sleep(0)
@@ -55,7 +55,7 @@ async def test_newcomer_passes_those_who_have_their_share_but_never_its_own() ->
 async def test_no_place_is_lost_whatever_happens() -> None:
     """Readers come, are refused, or are cancelled at any moment: in the end every place is free."""
     dice = random.Random(7)
-    slots = Slots(5, share=3)
+    slots = Slots(5, share=3, busy=lambda: StoreBusy(limit=5, is_passing=False))
     most = 0
 
     async def read() -> None:

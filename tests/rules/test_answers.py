@@ -31,7 +31,9 @@ def ask(
     path: str = "/", method: str = "GET", *, site: CompiledManifest = SITE, is_indexed: bool = True, **headers: str
 ) -> Answer:
     fields = {name.replace("_", "-").encode(): value.encode("latin-1") for name, value in headers.items()}
-    return answer_request(site, Request(method, "a.example", path, headers=fields), is_indexed=is_indexed)
+    answer = answer_request(site, Request(method, "a.example", path, headers=fields), is_indexed=is_indexed)
+    assert isinstance(answer, Answer)
+    return answer
 
 
 def fields_of(answer: Answer) -> dict[bytes, bytes]:
@@ -161,12 +163,11 @@ def test_redirect_and_refusals_need_no_bytes() -> None:
         Route(src="/old", status=308, headers={"location": "/new"}),
         Route(src="/gone", status=410),
         Route(src="/no", status=403),
-        Route(src="/far", dest="https://x.example/"),
     )
     redirect = ask("/old", site=site)
     assert (redirect.status, redirect.blob, fields_of(redirect)[b"location"]) == (308, None, b"/new")
-    assert [ask(path, site=site).status for path in ("/gone", "/no", "/far")] == [410, 403, 502]
-    assert {ask(path, site=site).blob for path in ("/gone", "/no", "/far")} == {None}
+    assert [ask(path, site=site).status for path in ("/gone", "/no")] == [410, 403]
+    assert {ask(path, site=site).blob for path in ("/gone", "/no")} == {None}
 
 
 @pytest.mark.parametrize(

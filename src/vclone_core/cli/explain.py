@@ -105,6 +105,7 @@ async def ask_edge(settings: Settings, url: str, method: str, headers: Mapping[s
         "file": found.file,
         "is_earlier": found.is_earlier,
         "object_key": found.object_key,
+        "server_url": found.server_url,
         "status": found.status,
         "headers": [[name.decode("latin-1"), value.decode("latin-1")] for name, value in found.headers],
         "error_code": found.error_code,
@@ -126,6 +127,10 @@ def describe(found: Mapping[str, Any]) -> list[str]:
     if found["decision"]:
         earlier = ", of an earlier build" if found["is_earlier"] else ""
         lines.append(f"route    {found['decision']}{' ' + found['file'] if found['file'] else ''}{earlier}")
-    lines.append(f"object   {found['object_key'] or 'none is read'}")
-    lines.append(f"stream   {found['status']}{' ' + found['error_code'] if found['error_code'] else ''}")
+    if found["server_url"]:
+        lines.append(f"object   asked for at {found['server_url']}")
+    else:
+        lines.append(f"object   {found['object_key'] or 'none is read'}")
+    status = "what the other server says, with" if found["status"] is None else found["status"]
+    lines.append(f"stream   {status}{' ' + found['error_code'] if found['error_code'] else ''}")
     return lines + [f"         {name}: {value}" for name, value in found["headers"]]

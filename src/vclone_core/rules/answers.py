@@ -17,7 +17,6 @@ from vclone_core.errors import (
     NoSuchFile,
     NotAcceptable,
     NotFound,
-    ProxyUnsupported,
     RefusedByRule,
     Unavailable,
     VcloneError,
@@ -27,6 +26,7 @@ from vclone_core.renderings import render_html
 from vclone_core.rules import caching
 from vclone_core.rules.decisions import Decision, Headers, Redirect, Refuse, Rewrite, Serve
 from vclone_core.rules.earlier import may_be_earlier, top_folder
+from vclone_core.rules.forwarding import Forward, plan_forward
 from vclone_core.rules.negotiation import IDENTITY, choose_coding
 from vclone_core.rules.preconditions import allows_range, check_preconditions
 from vclone_core.rules.ranges import format_content_range, parse_range
@@ -123,18 +123,23 @@ def may_be_before(compiled: CompiledManifest, decision: Decision, path: str) -> 
     return is_miss and path not in compiled.earlier and may_be_earlier(compiled.manifest.files, compiled.roots, path)
 
 
-def answer_decision(compiled: CompiledManifest, decision: Decision, request: Request, *, is_indexed: bool) -> Answer:
-    """Return what a decision of this deployment comes to. `is_indexed` False keeps search engines away."""
+def answer_decision(
+    compiled: CompiledManifest, decision: Decision, request: Request, *, is_indexed: bool
+) -> Answer | Forward:
+    """Return what a decision of this deployment comes to. `is_indexed` False keeps search engines away.
+
+    Raises what `plan_forward` raises for a rewrite to another server that can't be followed.
+    """
     if isinstance(decision, Serve):
         return _answer_file(compiled, decision, request, is_indexed=is_indexed)
     if isinstance(decision, Redirect):
         return answer_redirect(decision.location, decision.status, decision.headers, is_indexed=is_indexed)
     if isinstance(decision, Rewrite):
-        return answer_error(ProxyUnsupported(what="The other server"))
+        return plan_forward(decision, request, is_indexed=is_indexed)
     return _answer_refusal(decision)
 
 
-def answer_request(compiled: CompiledManifest, request: Request, *, is_indexed: bool) -> Answer:
+def answer_request(compiled: CompiledManifest, request: Request, *, is_indexed: bool) -> Answer | Forward:
     """Return what a deployment answers with its own files alone."""
     return answer_decision(compiled, decide(compiled, request), request, is_indexed=is_indexed)
 
@@ -276,7 +281,7 @@ def _build_page(error: VcloneError, request_id: str) -> Answer:
         SERVER,
     ]
     if isinstance(error, BadMethod):
-        fields.append(ALLOW)
+        fields.append((b"allow", ", ".join(error.facts.get("allow", METHODS)).encode()))
     if isinstance(error, NotAcceptable):
         fields.append((b"vary", b"accept-encoding"))
     if isinstance(error, Unavailable):

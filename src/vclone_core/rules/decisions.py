@@ -29,7 +29,7 @@ class Redirect:
 
 @dataclass(frozen=True, slots=True)
 class Rewrite:
-    """Answer with what another server says at `url`."""
+    """Answer with what another server says at `url`, which has the request's query; `status` in place of its 200."""
 
     url: str
     status: int | None = None

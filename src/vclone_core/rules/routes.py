@@ -38,13 +38,16 @@ def match(table: Table, request: Request) -> Decision:
             return Refuse(503, (), tuple(walk.rules))
         if walk.is_path_only:
             table.remember(request.path, decision)
-    if isinstance(decision, Redirect) and request.query:
-        return replace(decision, location=_add_query(decision.location, request.query))
+    if request.query:
+        if isinstance(decision, Redirect):
+            return replace(decision, location=_add_query(decision.location, request.query))
+        if isinstance(decision, Rewrite):
+            return replace(decision, url=_add_query(decision.url, request.query))
     return decision
 
 
 def _add_query(location: str, query: str) -> str:
-    """Return where a redirect leads with the request's query; what the rule itself says goes before it."""
+    """Return where a redirect or rewrite leads with the request's query; what the rule itself says goes before it."""
     base, mark, fragment = location.partition("#")
     _, has_own, own = base.partition("?")
     if has_own:

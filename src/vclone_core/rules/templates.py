@@ -19,6 +19,7 @@ QUERY_SAFE: Final = "/:@!$'()*,;-._~?"
 _SLASH: Final = re.compile("%2F", re.IGNORECASE)
 _BEHIND_PATH: Final = re.compile(r"[?#]")
 _CONTROL: Final = re.compile(r"[\x00-\x1f\x7f-\x9f\\]")
+_IN_HOST: Final = re.compile(r"(?:https?:)?//[^/?#]*", re.IGNORECASE)
 _LOOSE_PERCENT: Final = re.compile(r"%(?![0-9A-Fa-f]{2})")
 
 
@@ -49,16 +50,22 @@ class Template:
         return text if text.startswith("/") else f"/{text}"
 
     def fill_quoted(self, values: Mapping[str, str]) -> str:
-        """Return the text as part of a URL: what is put in can't leave its path, what is written is kept."""
+        """Return the text as part of a URL: what is put in can't leave its place, what is written is kept."""
         pieces: list[str] = []
-        is_query = False
+        written = ""
         for index, part in enumerate(self.parts):
-            if index % 2:
-                value = values.get(part, "")
-                pieces.append(quote(value, safe=QUERY_SAFE) if is_query else quote_path(value))
-            else:
+            if index % 2 == 0:
+                written += part
                 pieces.append(quote_url(part))
-                is_query = is_query or "?" in part
+                continue
+            value = values.get(part, "")
+            if not _IN_HOST.fullmatch(written):
+                pieces.append(quote(value, safe=QUERY_SAFE) if "?" in written else quote_path(value))
+            elif value.startswith("/") and self.parts[index + 1][:1] in ("", "/", "?", "#"):
+                pieces.append(quote_path(value))  # The host was whole before it: `https://api.example$1`.
+                written += "/"
+            else:
+                pieces.append(quote(value, safe=""))
         text = "".join(pieces)
         # `//host` would send the visitor elsewhere: only a rule that says so may do that.
         return "/" + text.lstrip("/") if text.startswith("//") and not self.parts[0].startswith("//") else text
