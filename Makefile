@@ -42,8 +42,10 @@ lock:  ## Write both lock files anew after a change of dependencies
 	@$(LOCK) -o requirements.lock
 	@$(LOCK) --extra dev -o requirements-dev.lock
 
-bench: setup  ## Time whole deploys and switches; prints the machine
-	@$(PYTHON) benchmarks/whole_platform.py
+SUITE = whole_platform
+
+bench: setup  ## Time whole deploys and switches; SUITE=edge: the edge beside nginx and Caddy, and its other figures
+	@$(PYTHON) benchmarks/$(SUITE).py
 
 docs: setup  ## Write the documentation's lists from the code, and check the rest of it
 	@$(PYTHON) scripts/docs.py

@@ -1,420 +1,271 @@
-"""Hot files at the edge: requests a second, and what one request costs the whole server in CPU time.
+"""Hot files at the edge, side by side with nginx and Caddy: what one answer costs the whole server in CPU time.
 
-    python benchmarks/edge_hot.py [--seconds 3] [--rounds 3] [--only edge,nginx] [--store s3://…]
+A site of 200 files and 20 rules, everything in memory after the first round, asked for in turn; the others serve the
+same files from a folder. `engine` is the edge's own engine with an app that answers a constant 1 KiB: the floor.
 
-200 files of 1 KiB, asked for in turn, all in memory after the first round. The edge is the real one, its site
-resolved from a small stand-in for the API. Beside it, where they are installed: nginx and Caddy, which serve the same
-files from a folder, and the edge's engine with an app that answers a constant (`engine`), which is the floor.
-
-CPU time is user + system of the server's process tree, from /proc, divided by the answers that came back 2xx. Load
-comes from wrk (HTTP/1.1) and h2load (HTTP/2), on the same machine: rates are comparable with each other only.
+CPU time is user + system of the server's process tree, from /proc, divided by the answers that came back right. All
+servers run from the start and take turns, so that whatever else the machine does falls on all of them. Load comes from
+wrk (HTTP/1.1) and h2load (HTTP/2), on the same machine: rates are comparable with each other only.
 """
 
 from __future__ import annotations
 
-import argparse
 import asyncio
 import hashlib
-import http.server
+import http.client
 import json
-import os
 import re
 import shutil
-import signal
-import socket
 import statistics
 import subprocess
-import sys
-import tempfile
-import threading
 import time
-import urllib.request
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from machine import keep_result, print_table
+from edge_servers import (
+    DEPLOYMENT,
+    HOST,
+    PROJECT,
+    Server,
+    caddy,
+    cpu_seconds,
+    edge,
+    find_caddy,
+    nginx,
+    open_store,
+    store_manifest,
+    write_certificate,
+)
+from figures import Figure, Part
+from machine import print_table
+from plots import draw_bars
 
-ROOT = Path(__file__).parent.parent
-FILES, FILE_BYTES = 200, 1024
-HOST = "127.0.0.1"
-PROTOCOLS = ("HTTP/1.1", "HTTP/2", "HTTP/2 + TLS")
-CONNECTIONS = {"HTTP/1.1": 16, "HTTP/2": 4, "HTTP/2 + TLS": 4}
-STREAMS = 50
+from vclone_core.models import FileEntry, Manifest
+from vclone_core.rules.objectkeys import blob_key
+from vclone_core.rules.route_sources import Sources, plan_routes
+from vclone_core.rules.vercel_config import parse_vercel_config
+
+KIB = 1024
+SMALL, LARGE = [f"/asset-{n:03}.css" for n in range(180)], [f"/large-{n:02}.css" for n in range(20)]
+LARGE_BYTES = 100 * KIB
+CONNECTIONS, STREAMS = {"wrk": 16, "h2load": 4}, 50
+
+# 20 rules as a site of some age has them. Every file is dressed by two of the headers' rules.
+CONFIG = {
+    "redirects": [
+        {"source": "/old", "destination": "/"},
+        {"source": "/team", "destination": "/about"},
+        {"source": "/jobs", "destination": "/careers"},
+        {"source": "/press", "destination": "/media"},
+        {"source": "/blog/:year/:slug", "destination": "/posts/:slug"},
+        {"source": "/docs/v1/:path*", "destination": "/docs/:path*"},
+        {"source": "/u/:name", "destination": "/people/:name"},
+        {"source": "/shop/(.*)", "destination": "https://shop.example.com/$1"},
+    ],
+    "rewrites": [
+        {"source": "/about", "destination": "/asset-001.css"},
+        {"source": "/people/:name", "destination": "/asset-002.css"},
+        {"source": "/posts/:slug", "destination": "/asset-003.css"},
+        {"source": "/docs/:path*", "destination": "/asset-004.css"},
+        {"source": "/media", "destination": "/asset-005.css"},
+        {"source": "/careers/:job", "destination": "/asset-006.css"},
+    ],
+    "headers": [
+        {"source": "/(.*)", "headers": [{"key": "X-Frame-Options", "value": "DENY"}]},
+        {"source": "/(.*).css", "headers": [{"key": "Cache-Control", "value": "public, max-age=600"}]},
+        {"source": "/fonts/(.*)", "headers": [{"key": "Access-Control-Allow-Origin", "value": "*"}]},
+        {"source": "/feed.xml", "headers": [{"key": "Content-Type", "value": "application/atom+xml"}]},
+        {"source": "/docs/(.*)", "headers": [{"key": "X-Robots-Tag", "value": "all"}]},
+        {"source": "/api/:path*", "headers": [{"key": "Cache-Control", "value": "no-store"}]},
+    ],
+}
 
 
 @dataclass(frozen=True, slots=True)
-class Server:
-    """A server that runs: its process and where it listens. `plain` may differ for HTTP/2 without TLS."""
+class Case:
+    """One kind of load."""
 
-    pid: int
-    plain: int
-    clear_h2: int
-    secure: int
+    protocol: str
+    paths: tuple[str, ...]
+    status: int = 200
+    header: str = ""
+
+
+KINDS = ("1 KiB, HTTP/1.1", "1 KiB, HTTP/2", "1 KiB, HTTP/2 + TLS", "100 KiB, HTTP/2 + TLS")
+OTHERS = ("200, one file", "304", "404")
 
 
 @dataclass(frozen=True, slots=True)
-class Figure:
-    """What one measurement gave."""
-
+class Cost:
     per_second: float
     cpu_us: float
 
 
-def free_port() -> int:
-    with socket.socket() as listener:
-        listener.bind((HOST, 0))
-        return int(listener.getsockname()[1])
+def measure(*, rounds: int, seconds: int, work: Path) -> Part:
+    """Measure all; raises SystemExit where a program is missing."""
+    for program in ("wrk", "h2load", "openssl", "nginx"):
+        if shutil.which(program) is None:
+            raise SystemExit(f"This needs {program} (Debian: wrk, nghttp2-client, openssl, nginx).")
+    for folder in ("files", "certificates", "objects"):
+        (work / folder).mkdir()
+    work.chmod(0o755)
+    write_files(work / "files")
+    write_certificate(work / "certificates")
+    store_url = f"file://{work}/objects"
+    site = asyncio.run(store_site(store_url, work / "files"))
+    costs: dict[tuple[str, str], list[Cost]] = {}
+    with ExitStack() as stack:
+        servers = {
+            "edge": stack.enter_context(edge(work, site, store_url)),
+            "engine": stack.enter_context(edge(work, site, store_url, target="edge_constant:app")),
+            "nginx": stack.enter_context(nginx(work)),
+        }
+        if find_caddy():
+            servers["caddy"] = stack.enter_context(caddy(work))
+        etag = read_etag(servers["edge"], SMALL[0])
+        cases = {
+            "1 KiB, HTTP/1.1": Case("HTTP/1.1", tuple(SMALL)),
+            "1 KiB, HTTP/2": Case("HTTP/2", tuple(SMALL)),
+            "1 KiB, HTTP/2 + TLS": Case("HTTP/2 + TLS", tuple(SMALL)),
+            "100 KiB, HTTP/2 + TLS": Case("HTTP/2 + TLS", tuple(LARGE)),
+            "200, one file": Case("HTTP/2 + TLS", (SMALL[0],)),
+            "304": Case("HTTP/2 + TLS", (SMALL[0],), 304, f"if-none-match: {etag}"),
+            "404": Case("HTTP/2 + TLS", ("/none.js",), 404),
+        }
+        plan = [
+            (kind, label)
+            for kind in cases
+            for label in servers
+            if not (label == "engine" and not kind.startswith("1 KiB")) and not (label != "edge" and kind in OTHERS)
+        ]
+        for kind, label in plan:
+            load(servers[label], cases[kind], work, 1)
+        for _ in range(rounds):
+            for kind, label in plan:
+                costs.setdefault((kind, label), []).append(weigh(servers[label], cases[kind], work, seconds))
+    return report(costs, rounds, seconds)
+
+
+def report(costs: dict[tuple[str, str], list[Cost]], rounds: int, seconds: int) -> Part:
+    middle = {
+        place: Cost(
+            statistics.median(cost.per_second for cost in found), statistics.median(cost.cpu_us for cost in found)
+        )
+        for place, found in costs.items()
+    }
+    labels = list(dict.fromkeys(label for _, label in middle))
+
+    def cell(kind: str, label: str) -> str:
+        cost = middle.get((kind, label))
+        return "" if cost is None else f"{cost.cpu_us:.1f} µs, {cost.per_second:,.0f}/s"
+
+    rows = [[kind, *(cell(kind, label) for label in labels)] for kind in (*KINDS, *OTHERS)]
+    print_table(
+        f"Hot files: CPU an answer, and answers a second (median of {rounds} rounds of {seconds} s)",
+        ["load", *labels],
+        rows,
+    )
+
+    def ratio(kind: str, other: str) -> float:
+        # Of each round's pair, which ran next to each other: a busy machine slows both.
+        pairs = zip(costs[kind, "edge"], costs[kind, other], strict=True)
+        return statistics.median(ours.cpu_us / theirs.cpu_us for ours, theirs in pairs)
+
+    figures = []
+    for kind, most in (("1 KiB, HTTP/2 + TLS", 4.5), ("1 KiB, HTTP/1.1", 4.5), ("100 KiB, HTTP/2 + TLS", 2.5)):
+        figures.append(Figure(f"{kind}: CPU against nginx", ratio(kind, "nginx"), "×", most=most))
+        if "caddy" in labels and kind.startswith("1 KiB"):
+            figures.append(Figure(f"{kind}: CPU against Caddy", ratio(kind, "caddy"), "×", most=0.5))
+    one = middle["200, one file", "edge"].cpu_us
+    for kind in ("304", "404"):
+        figures.append(Figure(f"{kind}: CPU against 200", middle[kind, "edge"].cpu_us / one, "×", most=1.0))
+    bars = {kind: {label: middle[kind, label].cpu_us for label in labels if (kind, label) in middle} for kind in KINDS}
+    limits = {kind: 4.5 * bars[kind]["nginx"] for kind in KINDS[:3]} | {KINDS[3]: 2.5 * bars[KINDS[3]]["nginx"]}
+    details = {
+        f"{kind}, {label}": {"cpu_us": round(c.cpu_us, 1), "per_second": round(c.per_second)}
+        for (kind, label), c in middle.items()
+    }
+    plot = draw_bars("CPU of the whole server for one hot answer; limits against nginx", "µs", bars, limits)
+    return Part(figures, details, {"edge_hot": plot})
 
 
 # The site
 
 
-def write_files(folder: Path) -> list[str]:
-    """Write the files and return their paths on the site."""
-    for number in range(FILES):
-        head = f"/* file {number} */\n".encode()
-        (folder / f"asset-{number:03}.css").write_bytes(head + b"a" * (FILE_BYTES - len(head)))
-    return [f"/asset-{number:03}.css" for number in range(FILES)]
+def write_files(folder: Path) -> None:
+    for path in (*SMALL, *LARGE):
+        head = f"/* {path} */\n".encode()
+        size = KIB if path in SMALL else LARGE_BYTES
+        (folder / path[1:]).write_bytes(head + b"a" * (size - len(head)))
 
 
-def write_certificate(folder: Path) -> None:
-    subprocess.run(
-        ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "2",
-         "-keyout", folder / "default.key", "-out", folder / "default.crt", "-subj", "/CN=localhost",
-         "-addext", "subjectAltName=DNS:localhost,IP:127.0.0.1"],
-        check=True, capture_output=True,
-    )  # fmt: skip
-
-
-async def store_site(store_url: str, files: Path) -> dict[str, Any]:
-    """Put the files and their manifest into the object store; return the site as the API would tell it."""
-    from vclone_core.models import AliasKind, FileEntry, Manifest, Site
-    from vclone_core.plugins import load_plugins
-    from vclone_core.rules.manifests import encode_manifest
-    from vclone_core.rules.objectkeys import blob_key, manifest_key
-    from vclone_core.rules.sites import encode_site
-    from vclone_core.settings import load_settings
-    from vclone_core.stores.objects import open_object_store
-
-    store = open_object_store(load_settings({}, store=store_url), load_plugins())
+async def store_site(url: str, files: Path) -> dict[str, Any]:
+    """Put the files, and their manifest with its rules, into the object store; return the site."""
+    store = open_store(url, {})
     await store.start()
     entries = {}
     for path in sorted(files.iterdir()):
         body = path.read_bytes()
         sha256 = hashlib.sha256(body).hexdigest()
-        await store.put(blob_key("prj_bench", sha256), body, size=len(body))
+        await store.put(blob_key(PROJECT, sha256), body, size=len(body))
         entries[f"/{path.name}"] = FileEntry(sha256=sha256, size=len(body), type="text/css; charset=utf-8")
-    key = manifest_key("prj_bench", "dep_bench")
-    manifest = Manifest(deployment_id="dep_bench", project_id="prj_bench", framework=None, files=entries, routes=())
-    document = encode_manifest(manifest)
-    await store.put(key, document, size=len(document), overwrite=True)
+    routes = plan_routes(Sources(vercel=parse_vercel_config(json.dumps(CONFIG))), entries)
+    site = await store_manifest(store, Manifest(DEPLOYMENT, PROJECT, None, entries, routes))
     await store.close()
-    return encode_site(
-        Site(
-            host=HOST,
-            project_id="prj_bench",
-            deployment_id="dep_bench",
-            manifest_key=key,
-            kind=AliasKind.PRODUCTION,
-            version=1,
-        )
-    )
+    return site
 
 
-class ApiHandler(http.server.BaseHTTPRequestHandler):
-    """Tells edges of one site, and then has no news."""
-
-    site: bytes = b""
-    protocol_version = "HTTP/1.1"
-
-    def do_GET(self) -> None:
-        if "/events" in self.path:
-            self.send_response(200)
-            self.send_header("content-type", "text/event-stream")
-            self.end_headers()
-            self.wfile.write(b'event: hello\ndata: {"version": 1, "complete": true}\n\n')
-            try:
-                while True:
-                    self.wfile.flush()
-                    time.sleep(2)
-                    self.wfile.write(b": here\n\n")
-            except OSError:
-                self.close_connection = True
-            return
-        self.send_response(200)
-        self.send_header("content-length", str(len(self.site)))
-        self.end_headers()
-        self.wfile.write(self.site)
-
-    def do_POST(self) -> None:
-        self.rfile.read(int(self.headers.get("content-length", "0")))
-        self.send_response(204)
-        self.end_headers()
-
-    def log_message(self, *_: object) -> None:
-        pass
+def read_etag(server: Server, path: str) -> str:
+    connection = http.client.HTTPConnection(HOST, server.plain, timeout=10)
+    connection.request("GET", path)
+    etag = connection.getresponse().headers["etag"]
+    connection.close()
+    return etag
 
 
-# The servers
+# Load
 
 
-@contextmanager
-def running(
-    command: list[object], *, ports: tuple[int, int, int], environ: dict[str, str] | None = None
-) -> Iterator[Server]:
-    """A server process, from when its ports answer until it is told to end."""
-    process = subprocess.Popen(
-        [str(word) for word in command],
-        env={**os.environ, **(environ or {})},
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL if "BENCH_VERBOSE" not in os.environ else None,
-    )
-    try:
-        deadline = time.monotonic() + 15
-        for port in set(ports):
-            while True:
-                try:
-                    socket.create_connection((HOST, port), timeout=1).close()
-                    break
-                except OSError:
-                    if time.monotonic() > deadline or process.poll() is not None:
-                        raise
-                    time.sleep(0.05)
-        # A port that is open may still have nobody behind it.
-        urllib.request.urlopen(f"http://{HOST}:{ports[0]}/asset-000.css", timeout=15).close()
-        yield Server(process.pid, *ports)
-    finally:
-        process.send_signal(signal.SIGTERM)
-        try:
-            process.wait(10)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
+def weigh(server: Server, case: Case, work: Path, seconds: int) -> Cost:
+    before, began = cpu_seconds(server.pid), time.monotonic()
+    answers = load(server, case, work, seconds)
+    took = time.monotonic() - began
+    return Cost(answers / took, (cpu_seconds(server.pid) - before) / answers * 1e6)
 
 
-@contextmanager
-def edge(work: Path, target: str, store_url: str) -> Iterator[Server]:
-    plain, secure = free_port(), free_port()
-    site = asyncio.run(store_site(store_url, work / "files")) if target.startswith("vclone_edge") else {}
-    ApiHandler.site = json.dumps(site).encode()
-    api = http.server.ThreadingHTTPServer((HOST, 0), ApiHandler)
-    api.daemon_threads = True
-    threading.Thread(target=api.serve_forever, daemon=True).start()
-    environ = {
-        "VCLONE_EDGE_PORT": str(plain),
-        "VCLONE_EDGE_TLS_PORT": str(secure),
-        "VCLONE_EDGE_CERTIFICATES": str(work / "certificates"),
-        "VCLONE_EDGE_H2_PRIOR_KNOWLEDGE": "true",
-        "VCLONE_EDGE_TOKEN": "bench",
-        "VCLONE_API_URL": f"http://{HOST}:{api.server_address[1]}",
-        "VCLONE_STORE": store_url,
-        "VCLONE_DATA_DIR": str(work / "data"),
-        "VCLONE_LOG_LEVEL": "warning",
-        "PYTHONPATH": os.pathsep.join(filter(None, [str(Path(__file__).parent), os.environ.get("PYTHONPATH")])),
-    }
-    code = (
-        "import os, sys; from vclone_core.settings import load_settings; from vclone_edge.serve import main;"
-        f"sys.exit(main(load_settings(os.environ), target={target!r}))"
-    )
-    try:
-        with running([sys.executable, "-c", code], ports=(plain, plain, secure), environ=environ) as server:
-            yield server
-    finally:
-        api.shutdown()
-        api.server_close()
+def load(server: Server, case: Case, work: Path, seconds: int) -> int:
+    """Ask for so long; return how many answers had the right status, which all must have."""
+    if case.protocol == "HTTP/1.1":
+        return _load_h1(server.plain, case, work, seconds)
+    scheme, port = ("http", server.clear_h2) if case.protocol == "HTTP/2" else ("https", server.secure)
+    return _load_h2(f"{scheme}://{HOST}:{port}", case, work, seconds)
 
 
-@contextmanager
-def nginx(work: Path) -> Iterator[Server]:
-    ports = (free_port(), free_port(), free_port())
-    home = work / "nginx"
-    home.mkdir(exist_ok=True)
-    temporary = "".join(f"{kind}_temp_path {home}/{kind};" for kind in
-                        ("client_body", "proxy", "fastcgi", "uwsgi", "scgi"))  # fmt: skip
-    (home / "nginx.conf").write_text(
-        f"""
-        daemon off; worker_processes 1; pid {home}/pid; error_log /dev/null;
-        events {{ worker_connections 1024; }}
-        http {{
-            types {{ text/css css; }} access_log off; sendfile on; tcp_nopush on; etag on; {temporary}
-            keepalive_requests 1000000000; http2_max_concurrent_streams 100;
-            server {{
-                listen {HOST}:{ports[0]}; listen {HOST}:{ports[1]} http2; listen {HOST}:{ports[2]} ssl http2;
-                ssl_certificate {work}/certificates/default.crt; ssl_certificate_key {work}/certificates/default.key;
-                root {work}/files;
-            }}
-        }}
-        """
-    )
-    with running(["nginx", "-c", home / "nginx.conf"], ports=ports) as server:
-        yield server
-
-
-@contextmanager
-def caddy(work: Path) -> Iterator[Server]:
-    plain, secure = free_port(), free_port()
-    (work / "Caddyfile").write_text(
-        f"""
-        {{
-            admin off
-            auto_https off
-            persist_config off
-            servers {{
-                protocols h1 h2 h2c
-            }}
-        }}
-        http://{HOST}:{plain} {{
-            root * {work}/files
-            file_server
-        }}
-        https://{HOST}:{secure} {{
-            tls {work}/certificates/default.crt {work}/certificates/default.key
-            root * {work}/files
-            file_server
-        }}
-        """
-    )
-    with running(
-        [find_caddy(), "run", "--adapter", "caddyfile", "--config", work / "Caddyfile"],
-        ports=(plain, plain, secure),
-        environ={"XDG_DATA_HOME": str(work), "XDG_CONFIG_HOME": str(work)},
-    ) as server:
-        yield server
-
-
-def find_caddy() -> str | None:
-    return shutil.which("caddy") or shutil.which("caddy", path=str(Path.home() / "go/bin"))
-
-
-# Measuring
-
-
-def process_tree(pid: int) -> list[int]:
-    found = [pid]
-    for task in Path(f"/proc/{pid}/task").iterdir():
-        for child in (task / "children").read_text().split():
-            found += process_tree(int(child))
-    return found
-
-
-def cpu_seconds(pid: int) -> float:
-    """User and system time of a process and all below it, so far."""
-    ticks = 0
-    for member in process_tree(pid):
-        fields = Path(f"/proc/{member}/stat").read_text().rsplit(") ", 1)[1].split()
-        ticks += int(fields[11]) + int(fields[12])
-    return ticks / os.sysconf("SC_CLK_TCK")
-
-
-def load_h1(port: int, work: Path, seconds: int) -> int:
+def _load_h1(port: int, case: Case, work: Path, seconds: int) -> int:
     script = work / "paths.lua"
+    paths = ",".join(f'wrk.format("GET", "{path}")' for path in case.paths)
     script.write_text(
-        f"local n = 0\nfunction request()\n  n = (n + 1) % {FILES}\n"
-        '  return wrk.format("GET", string.format("/asset-%03d.css", n))\nend\n'
+        f"local n, all = 0, nil\nfunction init() all = {{{paths}}} end\n"
+        "function request() n = n % #all + 1 return all[n] end\n"
     )
-    words = ["wrk", "-t1", f"-c{CONNECTIONS['HTTP/1.1']}", f"-d{int(seconds)}s", "-s", script, f"http://{HOST}:{port}/"]
+    words = ["wrk", "-t1", f"-c{CONNECTIONS['wrk']}", f"-d{seconds}s", "-s", script, f"http://{HOST}:{port}/"]
     output = subprocess.run([str(word) for word in words], capture_output=True, text=True, check=True).stdout
     if failed := re.search(r"(Non-2xx.*|Socket errors.*)", output):
         raise SystemExit(f"wrk: {failed[0]}")
     return int(re.search(r"(\d+) requests in", output)[1])  # type: ignore[index]
 
 
-def load_h2(scheme: str, port: int, work: Path, seconds: int) -> int:
-    addresses = work / f"addresses-{port}-{scheme}"
-    addresses.write_text("".join(f"{scheme}://{HOST}:{port}/asset-{number:03}.css\n" for number in range(FILES)))
-    words = ["h2load", f"-c{CONNECTIONS['HTTP/2']}", f"-m{STREAMS}", f"-D{int(seconds)}", "-i", addresses]
+def _load_h2(base: str, case: Case, work: Path, seconds: int) -> int:
+    addresses = work / "addresses"
+    addresses.write_text("".join(f"{base}{path}\n" for path in case.paths))
+    words = ["h2load", f"-c{CONNECTIONS['h2load']}", f"-m{STREAMS}", f"-D{seconds}", "-i", addresses]
+    words += ["-H", case.header] if case.header else []
     output = subprocess.run([str(word) for word in words], capture_output=True, text=True, check=True).stdout
     counts = re.search(r"status codes: (\d+) 2xx, (\d+) 3xx, (\d+) 4xx, (\d+) 5xx", output)
-    if counts is None or any(int(count) for count in counts.groups()[1:]):
+    found = [int(count) for count in counts.groups()] if counts else [0] * 4
+    answers = found[case.status // 100 - 2]
+    if not answers or answers != sum(found):
         raise SystemExit(f"h2load: {output}")
-    return int(counts[1])
-
-
-def measure(server: Server, protocol: str, work: Path, seconds: int) -> Figure:
-    loads: dict[str, Callable[[int], int]] = {
-        "HTTP/1.1": lambda s: load_h1(server.plain, work, s),
-        "HTTP/2": lambda s: load_h2("http", server.clear_h2, work, s),
-        "HTTP/2 + TLS": lambda s: load_h2("https", server.secure, work, s),
-    }
-    load = loads[protocol]
-    load(1)
-    before, began = cpu_seconds(server.pid), time.monotonic()
-    answers = load(seconds)
-    took = time.monotonic() - began
-    return Figure(answers / took, (cpu_seconds(server.pid) - before) / answers * 1e6)
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--seconds", type=int, default=3)
-    parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--only", default="", help="comma-separated: edge, engine, nginx, caddy")
-    parser.add_argument("--store", default="", help="object store URL for the edge; default: a temporary folder")
-    options = parser.parse_args()
-    for program in ("wrk", "h2load", "openssl"):
-        if shutil.which(program) is None:
-            raise SystemExit(f"This needs {program} (Debian: wrk, nghttp2-client, openssl).")
-    only = set(filter(None, options.only.split(",")))
-    figures: dict[str, dict[str, list[Figure]]] = {}
-    with tempfile.TemporaryDirectory(prefix="vclone-bench-") as name:
-        work = Path(name)
-        for folder in ("files", "certificates", "data", "objects"):
-            (work / folder).mkdir()
-        work.chmod(0o755)
-        write_files(work / "files")
-        write_certificate(work / "certificates")
-        store_url = options.store or f"file://{work}/objects"
-        servers: dict[str, Callable[[], Any]] = {
-            "edge": lambda: edge(work, "vclone_edge.serve:app", store_url),
-            "engine": lambda: edge(work, "constant_app:app", store_url),
-        }
-        if shutil.which("nginx"):
-            servers["nginx"] = lambda: nginx(work)
-        if find_caddy():
-            servers["caddy"] = lambda: caddy(work)
-        for _ in range(options.rounds):
-            for label, start in servers.items():
-                if only and label not in only:
-                    continue
-                with start() as server:
-                    for protocol in PROTOCOLS:
-                        figure = measure(server, protocol, work, options.seconds)
-                        figures.setdefault(label, {}).setdefault(protocol, []).append(figure)
-    middle = {
-        label: {
-            protocol: Figure(
-                statistics.median(figure.per_second for figure in found),
-                statistics.median(figure.cpu_us for figure in found),
-            )
-            for protocol, found in by_protocol.items()
-        }
-        for label, by_protocol in figures.items()
-    }
-    rows = [
-        [label, *(f"{found[p].cpu_us:.1f} µs, {found[p].per_second:,.0f}/s" for p in PROTOCOLS)]
-        for label, found in middle.items()
-    ]
-    for other in ("nginx", "caddy"):
-        if other in middle and "edge" in middle:
-            ratios = (middle["edge"][p].cpu_us / middle[other][p].cpu_us for p in PROTOCOLS)
-            rows.append([f"edge / {other}", *(f"{ratio:.2f}" for ratio in ratios)])
-    print_table(
-        f"{FILES} hot files of {FILE_BYTES} bytes: CPU a request, and requests a second "
-        f"(median of {options.rounds} rounds of {options.seconds} s)",
-        ["server", *PROTOCOLS],
-        rows,
-    )
-    keep_result(
-        "edge_hot",
-        {
-            label: {p: {"cpu_us": round(f.cpu_us, 1), "per_second": round(f.per_second)} for p, f in found.items()}
-            for label, found in middle.items()
-        },
-    )
-
-
-if __name__ == "__main__":
-    main()
+    return answers

@@ -1,24 +1,26 @@
 """What one request costs the edge's own code, in this process: no server, no socket, no store.
 
-    python benchmarks/edge_rules.py
-
-Prints microseconds per request for a warm resolve + route + headers (`flow.settle`) and for the whole ASGI exchange, by
-kind of answer; routing as the table grows, and by pattern engine; and what a manifest of 25,000 files costs to decode,
-compile and keep.
+Microseconds per request for a warm resolve + route + headers (`flow.settle`) and for the whole ASGI exchange, by kind
+of answer; routing as the redirects grow to 100,000 and resolving as the hosts do; patterns by engine; and what
+manifests and 10,000 sites take in memory.
 """
 
 from __future__ import annotations
 
 import hashlib
-import tempfile
+import json
+import random
 import time
 import tracemalloc
 from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import uvloop
-from machine import keep_result, print_table
+from figures import Figure, Part
+from machine import print_table
+from plots import draw_bars
 
 from vclone_core.models import AliasKind, FileEntry, Manifest, Route, Site, Variant
 from vclone_core.plugins import load_plugins
@@ -26,13 +28,15 @@ from vclone_core.rules.answers import compile_manifest
 from vclone_core.rules.manifests import decode_manifest, encode_manifest
 from vclone_core.rules.requests import Request
 from vclone_core.rules.routes import match
+from vclone_core.rules.sites import decode_site, encode_site
 from vclone_core.rules.tables import compile_table
 from vclone_core.settings import load_settings
 from vclone_edge.app import build_app
+from vclone_edge.cache import DomainCache
 from vclone_edge.flow import read_request, settle
 from vclone_edge.parts import EdgeParts, build_parts
 
-ROUNDS, REPEATS = 20_000, 5
+ROUNDS, REPEATS = 5_000, 9
 HOST = "shop.localhost"
 BODY = b"x" * 1024
 # What Chrome sends with a navigation.
@@ -90,20 +94,21 @@ def sample_manifest(files: int, routes: tuple[Route, ...] = ()) -> Manifest:
 
 
 async def best_us(work: Callable[[], Awaitable[Any]]) -> float:
-    """The best of several means: the others are what else ran on the machine."""
+    """The best of several means of this thread's CPU time: the others are what else ran on the machine."""
     means = []
     for _ in range(REPEATS):
-        started = time.perf_counter()
+        started = time.thread_time()
         for _ in range(ROUNDS):
             await work()
-        means.append((time.perf_counter() - started) / ROUNDS * 1e6)
+        means.append((time.thread_time() - started) / ROUNDS * 1e6)
     return min(means)
 
 
-async def measure_requests(parts: EdgeParts) -> list[Sequence[object]]:
+async def measure_requests(parts: EdgeParts) -> dict[str, tuple[float, float]]:
+    """Microseconds to settle, and for the whole exchange, by kind of answer."""
     app = build_app(parts)
     etag = dict((await _settle(parts, scope_of("/"))).answer.headers)[b"etag"]
-    rows = []
+    found = {}
     kinds = {
         "200, 1 KiB from memory": scope_of("/"),
         "HEAD": scope_of("/", method="HEAD"),
@@ -115,32 +120,108 @@ async def measure_requests(parts: EdgeParts) -> list[Sequence[object]]:
     for kind, scope in kinds.items():
         await app(scope, receive, send)
         settled = await best_us(lambda scope=scope: _settle(parts, scope))
-        whole = await best_us(lambda scope=scope: app(scope, receive, send))
-        rows.append((kind, f"{settled:.1f}", f"{whole:.1f}"))
-    return rows
+        found[kind] = settled, await best_us(lambda scope=scope: app(scope, receive, send))
+    return found
 
 
 async def _settle(parts: EdgeParts, scope: dict[str, Any]) -> Any:
     return await settle(parts, read_request(scope))
 
 
-def measure_routing() -> list[Sequence[object]]:
-    rows = []
-    for count in (10, 1_000, 100_000):
-        routes = tuple(Route(src=f"^/old/{n}$", status=308, headers={"location": f"/new/{n}"}) for n in range(count))
-        started = time.perf_counter()
-        table = compile_table(sample_manifest(1, routes))
-        compiled_ms = (time.perf_counter() - started) * 1000
-        costs = []
-        for path in (f"/old/{count - 1}", "/none"):
-            request = Request("GET", HOST, path)
-            started = time.perf_counter()
-            for _ in range(ROUNDS):
+REDIRECTS = (10, 1_000, 100_000)
+
+
+def sample_redirects(count: int) -> tuple[Route, ...]:
+    return tuple(Route(src=f"^/old/{n}$", status=308, headers={"location": f"/new/{n}"}) for n in range(count))
+
+
+async def measure_redirects(parts: EdgeParts) -> dict[int, tuple[float, float, float, float]]:
+    """By count of redirects, nothing remembered: microseconds of the whole exchange and of the routing alone for one of
+    them, of the routing for a path that is none, and milliseconds to compile."""
+    app = build_app(parts)
+    tables, scopes, compiled_ms = {}, {}, {}
+    for count in REDIRECTS:
+        site = Site(f"redirects-{count}.localhost", "prj_1", f"dep_{count}", f"dep_{count}", AliasKind.PRODUCTION, 1)
+        manifest = replace(sample_manifest(1, sample_redirects(count)), deployment_id=site.deployment_id)
+        started = time.thread_time()
+        compile_manifest(manifest)
+        compiled_ms[count] = (time.thread_time() - started) * 1000
+        content = encode_manifest(manifest)
+        await parts.objects.store.put(site.manifest_key, content, size=len(content))
+        parts.cache.put(site)
+        tables[count] = (await parts.manifests.load(site)).table
+        paths = [f"/old/{n}" for n in random.Random(1).choices(range(count), k=ROUNDS)]
+        fields = [(b"host", site.host.encode()), *BROWSER[1:]]
+        scopes[count] = [{**scope_of(path), "headers": fields} for path in paths]
+    costs: dict[tuple[int, str], list[float]] = {}
+    for _ in range(REPEATS):
+        # In turns, so that whatever else runs falls on all of them.
+        for count, table in tables.items():
+            started = time.thread_time()
+            for scope in scopes[count]:
                 table.memo.clear()
-                match(table, request)
-            costs.append((time.perf_counter() - started) / ROUNDS * 1e6)
-        rows.append((f"{count:,}", f"{costs[0]:.1f}", f"{costs[1]:.1f}", f"{compiled_ms:.0f}"))
-    return rows
+                await app(scope, receive, send)
+            costs.setdefault((count, "whole"), []).append((time.thread_time() - started) / ROUNDS * 1e6)
+            for kind, paths in (("hit", [scope["path"] for scope in scopes[count]]), ("miss", ["/none"] * ROUNDS)):
+                requests = [Request("GET", HOST, path) for path in paths]
+                started = time.thread_time()
+                for request in requests:
+                    table.memo.clear()
+                    match(table, request)
+                costs.setdefault((count, kind), []).append((time.thread_time() - started) / ROUNDS * 1e6)
+    best = {place: min(found) for place, found in costs.items()}
+    return {n: (best[n, "whole"], best[n, "hit"], best[n, "miss"], compiled_ms[n]) for n in REDIRECTS}
+
+
+ALIASES = (1_000, 10_000, 100_000)
+
+
+async def measure_aliases(parts: EdgeParts, site: Site) -> dict[int, float]:
+    """Microseconds of the whole exchange for one of so many known hosts, asked for in no order."""
+    app = build_app(parts)
+    scopes, caches = {}, {}
+    for count in ALIASES:
+        caches[count] = DomainCache()
+        for n in range(count):
+            caches[count].put(decode_site({**encode_site(site), "host": f"site-{n}.localhost"}))
+        hosts = [f"site-{n}.localhost".encode() for n in random.Random(1).choices(range(count), k=ROUNDS)]
+        scopes[count] = [{**scope_of("/"), "headers": [(b"host", host), *BROWSER[1:]]} for host in hosts]
+    costs: dict[int, list[float]] = {count: [] for count in ALIASES}
+    known = parts.cache
+    try:
+        for _ in range(REPEATS):
+            for count in ALIASES:
+                parts.cache = parts.resolver.cache = caches[count]
+                started = time.thread_time()
+                for scope in scopes[count]:
+                    await app(scope, receive, send)
+                costs[count].append((time.thread_time() - started) / ROUNDS * 1e6)
+    finally:
+        parts.cache = parts.resolver.cache = known
+    return {count: min(found) for count, found in costs.items()}
+
+
+def measure_sites() -> dict[str, float]:
+    """Megabytes of 10,000 known hosts with a deployment each; and with a manifest of ten files for each."""
+    documents = [
+        json.dumps(
+            encode_site(
+                Site(f"site-{n}.example.com", f"prj_{n:026}", f"dep_{n:026}", f"prj_{n:026}/dep_{n:026}/manifest.json",
+                     AliasKind.PRODUCTION, n + 1)
+            )
+        )
+        for n in range(10_000)
+    ]  # fmt: skip
+    contents = [encode_manifest(sample_manifest(10)) for _ in range(100)]
+    tracemalloc.start()
+    cache = DomainCache()
+    for document in documents:
+        cache.put(decode_site(json.loads(document)))
+    sites_mb = tracemalloc.get_traced_memory()[0] / 1e6
+    kept = [compile_manifest(decode_manifest(content)) for content in contents]
+    manifests_mb = (tracemalloc.get_traced_memory()[0] / 1e6 - sites_mb) * len(documents) / len(kept)
+    tracemalloc.stop()
+    return {"sites_mb": sites_mb, "manifests_of_10_files_mb": manifests_mb}
 
 
 # (kind, its source by number, the path that its last one matches)
@@ -161,11 +242,11 @@ def measure_engines() -> list[Sequence[object]]:
             request = Request("GET", HOST, path.format(n=count - 1))
             best = []
             for _ in range(REPEATS):
-                started = time.perf_counter()
+                started = time.thread_time()
                 for _ in range(ROUNDS // 10):
                     table.memo.clear()
                     match(table, request)
-                best.append((time.perf_counter() - started) / (ROUNDS // 10) * 1e6)
+                best.append((time.thread_time() - started) / (ROUNDS // 10) * 1e6)
             costs.append(f"{min(best):.1f}")
         rows.append((kind, *costs))
     return rows
@@ -175,12 +256,12 @@ def measure_manifests() -> list[Sequence[object]]:
     rows = []
     for files in (100, 1_000, 25_000):
         content = encode_manifest(sample_manifest(files))
-        started = time.perf_counter()
+        started = time.thread_time()
         manifest = decode_manifest(content)
-        decoded_ms = (time.perf_counter() - started) * 1000
-        started = time.perf_counter()
+        decoded_ms = (time.thread_time() - started) * 1000
+        started = time.thread_time()
         compile_manifest(manifest)
-        compiled_ms = (time.perf_counter() - started) * 1000
+        compiled_ms = (time.thread_time() - started) * 1000
         del manifest
         tracemalloc.start()
         kept = compile_manifest(decode_manifest(content))
@@ -194,35 +275,74 @@ def measure_manifests() -> list[Sequence[object]]:
     return rows
 
 
-async def measure() -> None:
-    with tempfile.TemporaryDirectory() as folder:
-        parts = build_parts(
-            load_settings({}, data_dir=Path(folder) / "data", store=f"file://{folder}/objects"), load_plugins()
-        )
-        await parts.objects.start()
-        routes = (Route(src="/old", status=308, headers={"location": "/new"}),)
-        manifest = sample_manifest(1_000, routes)
-        key = "prj_1/dep_1/manifest.json"
-        content = encode_manifest(manifest)
-        await parts.objects.store.put(key, content, size=len(content))
-        blob = hashlib.sha256(BODY).hexdigest()
-        await parts.objects.store.put(f"prj_1/blobs/{blob}", BODY, size=len(BODY))
-        parts.cache.put(Site(HOST, "prj_1", "dep_1", key, AliasKind.PRODUCTION, 1))
-        await parts.manifests.load(parts.cache.find(HOST).site)  # type: ignore[union-attr]
-        requests = await measure_requests(parts)
-        await parts.objects.close()
+def measure(*, work: Path) -> Part:
+    """Measure all of it in this process."""
+    return uvloop.run(_measure(work))
+
+
+async def _measure(work: Path) -> Part:
+    parts = build_parts(load_settings({}, data_dir=work / "data", store=f"file://{work}/objects"), load_plugins())
+    await parts.objects.start()
+    routes = (Route(src="/old", status=308, headers={"location": "/new"}),)
+    content = encode_manifest(sample_manifest(1_000, routes))
+    site = Site(HOST, "prj_1", "dep_1", "prj_1/dep_1/manifest.json", AliasKind.PRODUCTION, 1)
+    await parts.objects.store.put(site.manifest_key, content, size=len(content))
+    await parts.objects.store.put(f"prj_1/blobs/{hashlib.sha256(BODY).hexdigest()}", BODY, size=len(BODY))
+    parts.cache.put(site)
+    await parts.manifests.load(site)
+    requests = await measure_requests(parts)
+    aliases = await measure_aliases(parts, site)
+    redirects = await measure_redirects(parts)
+    await parts.objects.close()
     head = ("answer", "resolve+route+headers, µs", "whole exchange, µs")
-    print_table("One request with a browser's 11 header fields", head, requests)
-    routing = measure_routing()
-    print_table("Routing, nothing remembered", ("literal redirects", "hit, µs", "miss, µs", "compile, ms"), routing)
+    rows = [(kind, f"{settled:.1f}", f"{whole:.1f}") for kind, (settled, whole) in requests.items()]
+    print_table("One request with a browser's 11 header fields", head, rows)
+    print_table(
+        "Redirects, nothing remembered",
+        ("literal redirects", "whole exchange, µs", "routing, µs", "routing of another path, µs", "compile, ms"),
+        [(f"{n:,}", *(f"{cost:.1f}" for cost in costs)) for n, costs in redirects.items()],
+    )
+    print_table(
+        "Known hosts",
+        ("hosts", "whole exchange, µs"),
+        [(f"{count:,}", f"{cost:.1f}") for count, cost in aliases.items()],
+    )
     engines = measure_engines()
     print_table("Patterns, the last one matches, nothing remembered", ("engine", "1, µs", "10, µs", "100, µs"), engines)
     manifests = measure_manifests()
     print_table(
         "Manifests", ("files", "JSON, MB", "decode, ms", "compile, ms", "in memory, MB", "memory/JSON"), manifests
     )
-    keep_result("edge_rules", {"requests": requests, "routing": routing, "engines": engines, "manifests": manifests})
-
-
-if __name__ == "__main__":
-    uvloop.run(measure())
+    sites = measure_sites()
+    plots = {
+        "edge_growth": draw_bars(
+            "Cost of a request as a platform grows",
+            "µs",
+            {
+                "hosts an edge knows": {f"{count:,}": cost for count, cost in aliases.items()},
+                "redirects of a site": {f"{count:,}": costs[0] for count, costs in redirects.items()},
+                "its routing alone": {f"{count:,}": costs[1] for count, costs in redirects.items()},
+                "its routing of another path": {f"{count:,}": costs[2] for count, costs in redirects.items()},
+            },
+        )
+    }
+    settled, whole = (max(requests[kind][n] for kind in ("304", "404, the edge's page")) for n in (0, 1))
+    one_settled, one_whole = requests["200, 1 KiB from memory"]
+    figures = [
+        Figure("warm resolve + route + headers, in process", one_settled, "µs", most=25),
+        Figure("304 and 404 in process, the dearer one: resolve + route + headers", settled, "µs", most=25),
+        Figure("304 and 404 in process, the dearer one: whole exchange against 200", whole / one_whole, "×"),
+        Figure("1,000 → 100,000 aliases known to the edge: cost", aliases[100_000] / aliases[1_000], "×", most=1.2),
+        Figure("10 → 100,000 redirects: cost of one", redirects[100_000][0] / redirects[10][0], "×", most=1.2),
+        Figure("10 → 100,000 redirects: cost of another path", redirects[100_000][2] / redirects[10][2], "×", most=1.2),
+        Figure("memory of 10,000 cached sites", sites["sites_mb"], "MB", most=60),
+    ]
+    details = {
+        "requests_us": requests,
+        "redirects": redirects,
+        "aliases_us": aliases,
+        "engines": engines,
+        "manifests": manifests,
+        "memory": sites,
+    }
+    return Part(figures, details, plots)
