@@ -5,7 +5,7 @@ SETUP = VCLONE_SETUP=dev ./vclone --version >/dev/null
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 CHECKED = src plugins tests benchmarks dashboard frameworks scripts
 
-OUTSIDE = platform or browser or minio or registry
+OUTSIDE = platform or browser or minio or registry or podman
 
 .DEFAULT_GOAL := help
 .PHONY: help setup up test test-all lint format lock bench docs

@@ -337,6 +337,13 @@ class Unavailable(VcloneError):
     hint = "Try again shortly; `vclone doctor` shows which part is down."
 
 
+class RunnerUnavailable(Unavailable):
+    """The build runner can't run anything: {why}."""
+
+    code = "runner_unavailable"
+    hint = "`vclone doctor` shows what it lacks."
+
+
 class StoreUnavailable(Unavailable):
     """The object store does not answer: {why}."""
 

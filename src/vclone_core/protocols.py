@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from pathlib import Path
@@ -136,24 +136,44 @@ class BuildSession(Protocol):
         env: Mapping[str, str],
         timeout_s: float,
         on_output: OnOutput,
+        network: bool = True,
     ) -> ExitStatus:
         """Run one command to its end. `cwd` lies inside the workspace; `env` is the whole environment.
 
-        Cancelling the call ends the process tree before it returns.
+        Without `network` it reaches nothing but itself, where the runner can see to that; with it, what the runner's
+        rules let through. Cancelling the call ends the process tree before it returns.
         """
 
 
+Held = Callable[[], Awaitable[Collection[str]]]
+"""Returns the names of the workspaces that somebody holds now."""
+
+
 class BuildRunner(Protocol):
-    """Makes places to run a build's commands in."""
+    """Makes places to run a build's commands in.
+
+    `note` says what builds are not protected from on this machine, once `check` has looked; None: nothing to say.
+    """
 
     name: str
     is_isolating: bool
+    note: str | None
 
     async def check(self) -> str | None:
         """Say why builds can't run here, for the operator; None when they can."""
 
     def session(self, build_id: str, workspace: Path, limits: BuildLimits) -> AbstractAsyncContextManager[BuildSession]:
-        """Open a place whose only writable, shared folder is `workspace`."""
+        """Open a place whose only writable, shared folder is `workspace`.
+
+        Raises `RunnerUnavailable` when the machine has none to give; the build is then tried again.
+        """
+
+    async def reap(self, builds_dir: Path, held: Held) -> None:
+        """End and remove what is left of builds whose workspace, a folder of `builds_dir`, nobody holds any more.
+
+        `held` is asked after what there is was listed, so that a build that starts meanwhile isn't taken for a dead
+        one. Raises `RunnerUnavailable` when it can't be listed.
+        """
 
 
 @dataclass(frozen=True, slots=True)

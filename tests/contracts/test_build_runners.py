@@ -8,15 +8,16 @@ import signal
 import sys
 import time
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
+from tests.contracts.runners import make_podman, make_runner
 
 from vclone_core.models import BuildLimits
-from vclone_core.plugins import load_plugins
-from vclone_core.protocols import BuildRunner, BuildSession, ExitStatus, RunnerConfig
+from vclone_core.protocols import BuildRunner, BuildSession, ExitStatus
 
-RUNNERS = ("process",)
+RUNNERS = ("process", pytest.param("podman", marks=pytest.mark.podman))
 LIMITS = BuildLimits()
 
 
@@ -40,9 +41,14 @@ class Output:
 
 
 @pytest.fixture(params=RUNNERS)
-def runner(request: pytest.FixtureRequest) -> BuildRunner:
-    made: BuildRunner = load_plugins().provider("build_runners", request.param)(RunnerConfig(options={}))
-    return made
+async def runner(request: pytest.FixtureRequest) -> BuildRunner:
+    return await make_podman() if request.param == "podman" else make_runner(request.param)
+
+
+@pytest.fixture
+def python(runner: BuildRunner) -> str:
+    """The interpreter that a build finds: that of the machine may be out of a container's sight."""
+    return "python3" if runner.is_isolating else sys.executable
 
 
 @pytest.fixture
@@ -66,18 +72,47 @@ async def run_shell(
     )
 
 
-def is_alive(pid: int) -> bool:
-    try:
-        return Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()[0] not in (b"Z", b"X")
-    except OSError:
-        return False
+class Life:
+    """Tells whether processes of a build live, wherever that is: each holds the writing end of one FIFO.
+
+    A shell that runs `HOLD` holds it, and whatever it starts; a line on descriptor 8 says that one has begun.
+    """
+
+    HOLD = "exec 8>life; echo begun >&8"
+
+    def __init__(self, workspace: Path) -> None:
+        path = workspace / "life"
+        os.mkfifo(path)
+        path.chmod(0o666)
+        self._descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+
+    async def begin(self, count: int) -> None:
+        """Wait until so many have begun."""
+        seen = 0
+        async with asyncio.timeout(20):
+            while seen < count:
+                with suppress(BlockingIOError):
+                    seen += os.read(self._descriptor, 4096).count(b"\n")
+                await asyncio.sleep(0.02)
+
+    def is_over(self) -> bool:
+        """Say whether all that held it have ended."""
+        try:
+            return os.read(self._descriptor, 4096) == b""
+        except BlockingIOError:
+            return False
+
+    async def end(self, *, within_s: float) -> None:
+        """Wait until all have ended."""
+        deadline = time.monotonic() + within_s
+        while not self.is_over():
+            assert time.monotonic() < deadline, "a process of the build is still there"
+            await asyncio.sleep(0.02)
 
 
-async def wait_gone(pid: int, *, within_s: float) -> None:
-    deadline = time.monotonic() + within_s
-    while is_alive(pid):
-        assert time.monotonic() < deadline, f"process {pid} is still there"
-        await asyncio.sleep(0.02)
+@pytest.fixture
+def life(workspace: Path) -> Life:
+    return Life(workspace)
 
 
 async def test_runner_can_run_and_says_whether_it_isolates(runner: BuildRunner) -> None:
@@ -135,25 +170,27 @@ async def test_command_outside_the_workspace_is_refused(runner: BuildRunner, wor
                 await session.run(["true"], cwd=folder, env={}, timeout_s=5, on_output=Output())
 
 
-async def test_timeout_ends_the_tree_and_keeps_what_was_said(runner: BuildRunner, workspace: Path) -> None:
+async def test_timeout_ends_the_tree_and_keeps_what_was_said(runner: BuildRunner, workspace: Path, life: Life) -> None:
     output = Output()
-    started = time.monotonic()
     async with runner.session("dep_x", workspace, LIMITS) as session:
-        status = await run_shell(
-            session, workspace, "echo first; echo $$ > pid; sleep 60", timeout_s=0.7, output=output
-        )
+        started = time.monotonic()
+        status = await run_shell(session, workspace, f"echo first; {life.HOLD}; sleep 60", timeout_s=1.5, output=output)
+        assert time.monotonic() - started < 5
+        await life.begin(1)
+        assert life.is_over()
     assert status.reason == "timeout"
-    assert time.monotonic() - started < 5
     assert output.text == "first\n"
-    assert not is_alive(int((workspace / "pid").read_text()))
 
 
-DAEMON = f"""{sys.executable} - <<'PY' >/dev/null 2>&1
+def daemon(python: str) -> str:
+    """A script that leaves behind a process of a session of its own, and the shell beside it."""
+    return f"""{Life.HOLD}
+{python} - <<'PY' >/dev/null 2>&1
 import os, time
 if os.fork() == 0:
     os.setsid()
     if os.fork() == 0:
-        open("daemon", "w").write(str(os.getpid()))
+        os.write(8, b"begun\\n")
         time.sleep(60)
     os._exit(0)
 os.wait()
@@ -161,39 +198,41 @@ PY
 """
 
 
-async def read_pid(path: Path) -> int:
-    deadline = time.monotonic() + 10
-    while not path.exists() or not path.read_text().strip():
-        assert time.monotonic() < deadline, f"{path.name} was not written"
-        await asyncio.sleep(0.02)
-    return int(path.read_text())
-
-
-async def test_daemon_of_another_session_ends_with_its_command(runner: BuildRunner, workspace: Path) -> None:
+async def test_daemon_of_another_session_ends_with_its_command(
+    runner: BuildRunner, workspace: Path, life: Life, python: str
+) -> None:
     async with runner.session("dep_x", workspace, LIMITS) as session:
-        status = await run_shell(session, workspace, f"{DAEMON}\nwhile [ ! -s daemon ]; do sleep 0.01; done")
-        assert status.is_ok
-        assert not is_alive(await read_pid(workspace / "daemon"))
+        script = f"{daemon(python)}\nwhile [ ! -e go ]; do sleep 0.05; done"
+        task = asyncio.create_task(run_shell(session, workspace, script))
+        await life.begin(2)
+        (workspace / "go").touch()
+        assert (await task).is_ok
+        assert life.is_over()
 
 
-async def test_cancelling_ends_the_tree_before_it_returns(runner: BuildRunner, workspace: Path) -> None:
+async def test_cancelling_ends_the_tree_before_it_returns(
+    runner: BuildRunner, workspace: Path, life: Life, python: str
+) -> None:
     async with runner.session("dep_x", workspace, LIMITS) as session:
-        task = asyncio.create_task(run_shell(session, workspace, f"{DAEMON}\necho $$ > pid; sleep 60"))
-        pids = [await read_pid(workspace / "pid"), await read_pid(workspace / "daemon")]
+        task = asyncio.create_task(run_shell(session, workspace, f"{daemon(python)}\nsleep 60"))
+        await life.begin(2)
+        started = time.monotonic()
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
             await task
-        assert not any(is_alive(pid) for pid in pids)
+        assert life.is_over()
+        assert time.monotonic() - started < 5
 
 
-async def test_failing_reader_ends_the_command_and_is_raised(runner: BuildRunner, workspace: Path) -> None:
+async def test_failing_reader_ends_the_command_and_is_raised(runner: BuildRunner, workspace: Path, life: Life) -> None:
     async def refuse(stream: str, data: bytes) -> None:
         raise LookupError(stream)
 
     async with runner.session("dep_x", workspace, LIMITS) as session:
         with pytest.raises(LookupError):
-            await run_shell(session, workspace, "echo $$ > pid; echo x; sleep 60", output=refuse)
-        assert not is_alive(await read_pid(workspace / "pid"))
+            await run_shell(session, workspace, f"{life.HOLD}; echo x; sleep 60", output=refuse)
+        await life.begin(1)
+        assert life.is_over()
 
 
 async def test_slow_reader_slows_the_command(runner: BuildRunner, workspace: Path) -> None:
@@ -219,9 +258,9 @@ async def test_closed_output_does_not_end_the_wait(runner: BuildRunner, workspac
     assert (status.code, (workspace / "done").exists()) == (4, True)
 
 
-async def test_too_much_memory_has_its_reason(runner: BuildRunner, workspace: Path) -> None:
+async def test_too_much_memory_has_its_reason(runner: BuildRunner, workspace: Path, python: str) -> None:
     limits = BuildLimits(memory_bytes=200 * 1024**2)
-    script = f"{sys.executable} -c 'import time; x = bytearray(400 * 1024 * 1024); time.sleep(20)'"
+    script = f"{python} -c 'import time; x = bytearray(400 * 1024 * 1024); time.sleep(20)'"
     async with runner.session("dep_x", workspace, limits) as session:
         status = await run_shell(session, workspace, script)
     assert status.reason == "memory"
@@ -269,23 +308,34 @@ asyncio.run(main(sys.argv[1], Path(sys.argv[2]), sys.argv[3]))
 """
 
 
-async def test_killed_platform_leaves_no_build_process(runner: BuildRunner, workspace: Path) -> None:
+async def test_killed_platform_leaves_no_build_process(
+    runner: BuildRunner, workspace: Path, life: Life, python: str
+) -> None:
     platform = await asyncio.create_subprocess_exec(
-        sys.executable, "-c", PLATFORM, runner.name, str(workspace), f"{DAEMON}\necho $$ > pid; sleep 60"
+        sys.executable, "-c", PLATFORM, runner.name, str(workspace), f"{daemon(python)}\nsleep 60"
     )
-    pids = [await read_pid(workspace / "pid"), await read_pid(workspace / "daemon")]
-    assert all(is_alive(pid) for pid in pids)
+    await life.begin(2)
+    assert not life.is_over()
     platform.send_signal(signal.SIGKILL)
     await platform.wait()
-    for pid in pids:
-        await wait_gone(pid, within_s=3)
+    await life.end(within_s=5)
 
 
-async def test_process_runner_survives_a_killed_supervisor(workspace: Path) -> None:
-    runner = load_plugins().provider("build_runners", "process")(RunnerConfig(options={}))
+async def test_reaping_spares_what_is_held(runner: BuildRunner, workspace: Path) -> None:
+    async def held() -> set[str]:
+        return {workspace.name}
+
     async with runner.session("dep_x", workspace, LIMITS) as session:
-        task = asyncio.create_task(run_shell(session, workspace, f"{DAEMON}\necho $PPID > pid; sleep 60"))
-        daemon = await read_pid(workspace / "daemon")
-        os.kill(await read_pid(workspace / "pid"), signal.SIGKILL)
+        await runner.reap(workspace.parent, held)
+        assert (await run_shell(session, workspace, "true")).is_ok
+
+
+async def test_process_runner_survives_a_killed_supervisor(workspace: Path, life: Life) -> None:
+    runner = make_runner("process")
+    async with runner.session("dep_x", workspace, LIMITS) as session:
+        script = f"echo $PPID > pid.new; mv pid.new pid; {daemon(sys.executable)}\nsleep 60"
+        task = asyncio.create_task(run_shell(session, workspace, script))
+        await life.begin(2)
+        os.kill(int((workspace / "pid").read_text()), signal.SIGKILL)
         assert (await task).reason == "killed"
-    await wait_gone(daemon, within_s=3)
+    await life.end(within_s=5)

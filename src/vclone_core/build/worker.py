@@ -10,7 +10,7 @@ import os
 import secrets
 import signal
 import socket
-from collections.abc import Coroutine
+from collections.abc import Awaitable, Callable, Collection, Coroutine
 from pathlib import Path
 from typing import Any, Final
 
@@ -24,11 +24,13 @@ from vclone_core.build.pipeline import run_build
 from vclone_core.errors import Unavailable
 from vclone_core.log import get_log
 from vclone_core.models import BuildLimits, Claim, Manifest
-from vclone_core.protocols import BuildRunner, RunnerConfig
+from vclone_core.protocols import BuildRunner, Held, RunnerConfig
 from vclone_core.settings import Settings
 from vclone_core.stores import queue
 
 log = get_log(__name__)
+
+Reap = Callable[[Path, Held], Awaitable[None]]
 
 # Without a ring a worker looks this often: also what a lost ring costs.
 POLL_S: Final = 2.0
@@ -50,7 +52,9 @@ async def serve(settings: Settings) -> None:
         )
         if (why := await runner.check()) is not None:
             log.warning("runner.refused", runner=settings.runner, why=why)
-        worker = Worker(platform, pipeline_with(platform, runner))
+        elif runner.note:
+            log.warning("runner.limited", runner=settings.runner, why=runner.note)
+        worker = Worker(platform, pipeline_with(platform, runner), reap=runner.reap)
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, worker.stop)
@@ -72,10 +76,13 @@ def pipeline_with(platform: Platform, runner: BuildRunner) -> RunBuild:
 class Worker:
     """One worker: its slots, and the builds it holds."""
 
-    def __init__(self, platform: Platform, run_build: RunBuild, *, worker_id: str | None = None) -> None:
+    def __init__(
+        self, platform: Platform, run_build: RunBuild, *, reap: Reap | None = None, worker_id: str | None = None
+    ) -> None:
         self.id = worker_id or f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(3)}"
         self._platform = platform
         self._run_build = run_build
+        self._reap_runner = reap
         self._builds_dir = platform.settings.data_dir / "builds"
         self._builds: dict[str, asyncio.Task[None]] = {}
         self._stopping = asyncio.Event()
@@ -173,8 +180,12 @@ class Worker:
             await platform.redis.ring(deployment_id, project_id, high=is_urgent)
         # The folders before the rows: a claim made in between can't be among the folders.
         if found := workspaces.list_workspaces(self._builds_dir):
-            held = await queue.list_workspaces(platform.db)
-            await workspaces.remove_leftovers(found, keep=held | self._builds.keys())
+            await workspaces.remove_leftovers(found, keep=await self._list_held())
+        if self._reap_runner is not None:
+            await self._reap_runner(self._builds_dir, self._list_held)
+
+    async def _list_held(self) -> Collection[str]:
+        return await queue.list_workspaces(self._platform.db) | self._builds.keys()
 
     async def _repeat(self, work: Any, pause_s: float) -> None:
         while True:

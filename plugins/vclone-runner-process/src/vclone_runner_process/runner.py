@@ -16,7 +16,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any, Final
 
-from vclone_core import BuildSession, ExitStatus, OnOutput, RunnerConfig, get_log
+from vclone_core import BuildSession, ExitStatus, Held, OnOutput, RunnerConfig, get_log
 from vclone_core.models import BuildLimits
 
 # In the workspace, so that whoever cleans up after a dead worker finds it there.
@@ -38,7 +38,9 @@ class ProcessRunner:
 
     name = "process"
     is_isolating = False
-    note = "Builds run as ordinary processes of this machine and are not isolated: deploy only code you trust."
+    note: str | None = (
+        "Builds run as ordinary processes of this machine and are not isolated: deploy only code you trust."
+    )
 
     def __init__(self, config: RunnerConfig) -> None:
         self._path = config.options.get("path") or DEFAULT_PATH
@@ -73,6 +75,9 @@ class ProcessRunner:
         finally:
             await _uninterrupted(asyncio.to_thread(_clean_up, home, mark, build_id))
 
+    async def reap(self, builds_dir: Path, held: Held) -> None:
+        """Do nothing: the supervisor of each command ends with the worker."""
+
 
 class ProcessSession:
     """One build's home and limits."""
@@ -92,6 +97,7 @@ class ProcessSession:
         env: Mapping[str, str],
         timeout_s: float,
         on_output: OnOutput,
+        network: bool = True,
     ) -> ExitStatus:
         """Run a command; HOME, PATH, TMPDIR and LANG are there unless `env` has its own. `on_output` never overlaps."""
         folder = os.path.realpath(cwd)  # noqa: ASYNC240
