@@ -44,6 +44,7 @@ from .openapi import build_document
 from .pacing import pace_bodies
 from .patience import within
 from .routes import ROUTES
+from .views.hooks import CALLED_PATH
 
 log = get_log(__name__)
 
@@ -230,6 +231,15 @@ def is_for_programs(request: Request) -> bool:
     return request.path.startswith(("/api/", "/internal/"))
 
 
+# What follows is a secret.
+_SECRET_PATHS: Final = ("/sign-in/", CALLED_PATH)
+
+
+def tell_path(path: str) -> str:
+    """Return a path as it may be logged."""
+    return next((f"{start}…" for start in _SECRET_PATHS if path.startswith(start)), path[:200])
+
+
 def finish(response: Response, platform: Platform) -> Response:
     """Add what every answer carries, and log it."""
     headers = response.headers
@@ -249,8 +259,7 @@ def finish(response: Response, platform: Platform) -> Response:
     note(
         "request.answered",
         method=request.method,
-        # The path of a sign-in link is a secret.
-        path="/sign-in/…" if request.path.startswith("/sign-in/") else request.path[:200],
+        path=tell_path(request.path),
         status=response.status_code,
         ms=round((time.perf_counter() - g.started) * 1000, 1),
         actor=g.caller.actor.user_id if g.caller.actor else None,

@@ -58,6 +58,9 @@ class ProjectSettingsBody(Body):
     output_directory: Line | None = None
     node_version: Line | None = None
     production_branch: Annotated[Line, Field(min_length=1)] = "main"
+    ignore_command: Command | None = None
+    watch_paths: Annotated[list[Line], Field(max_length=64)] = []
+    skip_unaffected: bool = True
 
 
 class NewProject(Body):
@@ -113,6 +116,13 @@ class NewDeployment(Body):
     files: Annotated[list[SourceFileBody], Field(max_length=FILES_LIMIT)] | None = None
     settings: ProjectSettingsBody | None = None
     create_project: bool = False
+
+
+class NewHook(Body):
+    """`branch`: what the hook deploys; null: the production branch."""
+
+    name: Annotated[Line, Field(min_length=1, max_length=100)]
+    branch: Line | None = None
 
 
 class Acknowledgement(Body):

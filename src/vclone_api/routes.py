@@ -9,7 +9,7 @@ from vclone_core.rules.blobframes import CONTENT_TYPE
 from . import bodies
 from .guard import EDGE, OPEN, Route
 from .internal import events, sites
-from .views import deployments, projects, shapes, system
+from .views import deployments, hooks, projects, shapes, system
 
 # A rollback or promote waits up to two seconds for receipts; an upload takes as long as its client's line.
 ROUTES: Final[tuple[Route, ...]] = (
@@ -70,6 +70,18 @@ ROUTES: Final[tuple[Route, ...]] = (
         shapes.Switch,
         body=bodies.Rollback,
     ),
+    Route("GET", "/api/projects/<project>/hooks", hooks.list_hooks, "see a project", shapes.HookList),
+    Route(
+        "POST",
+        "/api/projects/<project>/hooks",
+        hooks.create_hook,
+        "change a project",
+        shapes.NewHookShape,
+        status=201,
+        body=bodies.NewHook,
+    ),
+    Route("DELETE", "/api/projects/<project>/hooks/<hook>", hooks.delete_hook, "change a project", status=204),
+    Route("POST", "/api/hooks/<token>", hooks.call_hook, OPEN, shapes.CalledHook, status=201),
     Route(
         "GET",
         "/api/deployments",

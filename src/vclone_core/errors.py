@@ -249,6 +249,17 @@ class Cancelled(Conflict):
     code = "cancelled"
 
 
+class Skipped(Conflict):
+    """The deployment was skipped: {reason}."""
+
+    code = "skipped"
+
+    @property
+    def reason(self) -> str:
+        """Why, as words that end a sentence."""
+        return str(self.facts["reason"])
+
+
 class NewerDatabase(Conflict):
     """The database was made by a newer version of vclone: it has the migration {found}, this program knows {known}."""
 
@@ -301,6 +312,13 @@ class TooLarge(Limited):
     """{what} is larger than the limit of {limit}."""
 
     code, status = "too_large", 413
+
+
+class TooManyCalls(Limited):
+    """There were more than {limit} calls in a minute."""
+
+    code = "too_many_calls"
+    hint = "Call again in {seconds} seconds."
 
 
 class DiskFull(Limited):

@@ -27,6 +27,7 @@ PREFIXES: Final = {
     "invitation": "inv",
     "variable": "env",
     "webhook": "whk",
+    "hook": "dhk",
     "certificate": "crt",
     "request": "req",
     "edge": "edg",

@@ -40,6 +40,15 @@ class Target(StrEnum):
     PREVIEW = "preview"
 
 
+class Trigger(StrEnum):
+    """What asked for a deployment."""
+
+    REQUEST = "request"  # a person or a program, by CLI, API or dashboard
+    PUSH = "push"  # a git push: the one that may be skipped
+    HOOK = "hook"  # the secret URL of a deploy hook
+    REDEPLOY = "redeploy"  # the source of an earlier deployment, again
+
+
 class AliasKind(StrEnum):
     """Why a host points at a deployment."""
 
@@ -83,7 +92,12 @@ class Actor:
 
 @dataclass(frozen=True, slots=True)
 class ProjectSettings:
-    """What a project says about its builds. None means: as detected."""
+    """What a project says about its builds. None means: as detected.
+
+    The last three say which pushes need no build: `ignore_command` ends with 0 for one, `watch_paths` are the globs of
+    the paths that matter (`rules/skips.py`), `skip_unaffected` leaves out those that change other packages of a
+    workspace only.
+    """
 
     framework: str | None = None
     root_directory: str = ""
@@ -92,6 +106,9 @@ class ProjectSettings:
     output_directory: str | None = None
     node_version: str | None = None
     production_branch: str = "main"
+    ignore_command: str | None = None
+    watch_paths: tuple[str, ...] = ()
+    skip_unaffected: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,6 +160,8 @@ class Failure:
 
 @dataclass(frozen=True, slots=True)
 class Deployment:
+    """One deployment as it stands. `reason` says why it was skipped, or what took its place."""
+
     id: str
     project_id: str
     target: Target
@@ -159,6 +178,20 @@ class Deployment:
     finished_at: datetime | None
     step_seconds: Mapping[str, float] = field(default_factory=dict)
     step: str | None = None
+    trigger: Trigger = Trigger.REQUEST
+    reason: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class DeployHook:
+    """A secret URL whose call deploys a branch; of the secret only a hash is kept."""
+
+    id: str
+    project_id: str
+    name: str
+    branch: str
+    created_at: datetime
+    last_used_at: datetime | None
 
 
 class Fence(NamedTuple):

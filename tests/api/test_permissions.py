@@ -31,6 +31,10 @@ MATRIX: dict[str, tuple[int, int, int, int]] = {
     "POST /api/projects/<project>/blobs/missing": (401, 404, 403, 200),
     "POST /api/projects/<project>/blobs": (401, 404, 403, 200),
     "POST /api/projects/<project>/rollback": (401, 404, 403, 409),
+    "GET /api/projects/<project>/hooks": (401, 404, 200, 200),
+    "POST /api/projects/<project>/hooks": (401, 404, 403, 409),
+    "DELETE /api/projects/<project>/hooks/<hook>": (401, 404, 403, 404),
+    "POST /api/hooks/<token>": (404, 404, 404, 404),
     "GET /api/deployments": (401, 404, 200, 200),
     "POST /api/deployments": (401, 404, 403, 201),
     "GET /api/deployments/<deployment>": (401, 404, 200, 200),
@@ -60,6 +64,7 @@ async def test_who_may_call(api: Api, route: Route) -> None:
     bodies: dict[str, Any] = {
         "POST /api/projects": {"json": {"name": "fresh"}},
         "PATCH /api/projects/<project>": {"json": {"is_publishing_paused": True}},
+        "POST /api/projects/<project>/hooks": {"json": {"name": "cms"}},
         "POST /api/projects/<project>/blobs/missing": {"json": {"sha256": []}},
         "POST /api/projects/<project>/blobs": {"data": b"", "headers": {"content-type": CONTENT_TYPE}},
         "POST /api/deployments": {

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 from tests.git_server import GitServer, serve_git
 
+from vclone_core.actions.platform import Platform, open_platform
 from vclone_core.build.buildlog import BuildLog
 from vclone_core.build.context import Build
 from vclone_core.build.pipeline import run_build
@@ -31,7 +32,7 @@ from vclone_core.plugins import Plugins, load_plugins
 from vclone_core.protocols import ObjectStore, RunnerConfig, StoreConfig
 from vclone_core.rules.manifests import decode_manifest, encode_manifest
 from vclone_core.rules.objectkeys import blob_key, source_key
-from vclone_core.settings import load_settings
+from vclone_core.settings import Settings, load_settings
 from vclone_core.stores.buildlogs import NewLine
 
 PLUGINS = load_plugins()
@@ -181,3 +182,16 @@ def git(tmp_path: Path) -> Iterator[GitServer]:
     root.mkdir()
     with serve_git(root) as server:
         yield server
+
+
+@pytest.fixture
+async def platform(database_url: str, redis_url: str, tmp_path: Path) -> AsyncIterator[Platform]:
+    settings = Settings(
+        data_dir=tmp_path / "data",
+        database_url=database_url,
+        redis_url=redis_url,
+        store=f"file://{tmp_path}/objects",
+        git_allow_insecure=True,
+    )
+    async with open_platform(settings) as platform:
+        yield platform

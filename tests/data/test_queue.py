@@ -12,7 +12,7 @@ import pytest
 from vclone_core.actions import deployments
 from vclone_core.actions.projects import delete_project
 from vclone_core.errors import Cancelled, NotFound, StaleAttempt, WrongState
-from vclone_core.models import Claim, Failure, Source, State
+from vclone_core.models import Claim, Failure, Source, State, Target, Trigger
 from vclone_core.rules.lifecycle import TABLE, Event
 from vclone_core.stores import buildlogs, queue, records
 from vclone_core.stores.postgres import Database
@@ -266,20 +266,53 @@ async def test_cancel_races_with_a_claim(world: World) -> None:
             await queue.finish(world.platform.db, claim, Event.CANCEL)
 
 
-async def test_a_newer_push_cancels_the_older_ones_of_its_branch_that_wait(world: World) -> None:
+async def test_a_newer_push_calls_off_the_older_ones_of_its_branch(world: World) -> None:
     project, other = await world.project(), await world.project()
-    building = await world.deploy(project, "feat/x", is_push=True)
+    live = await world.build(project, "feat/x")
+    building = await world.deploy(project, "feat/x", trigger=Trigger.PUSH)
     claim = await world.claim()
     assert claim.deployment.id == building.id
-    older = [await world.deploy(project, "feat/x", is_push=True) for _ in range(2)]
-    kept = [await world.deploy(project, "feat/y", is_push=True), await world.deploy(other, "feat/x", is_push=True)]
-    asked = await world.deploy(project, "feat/x")
-    newest = await world.deploy(project, "feat/x", is_push=True)
+    older = [await world.deploy(project, "feat/x") for _ in range(2)]
+    kept = [await world.deploy(one, ref, trigger=Trigger.PUSH) for one, ref in ((project, "feat/y"), (other, "feat/x"))]
+    newest = await world.deploy(project, "feat/x", trigger=Trigger.PUSH)
     assert [await state_of(world, deployment.id) for deployment in older] == [State.CANCELLED] * 2
     assert [await state_of(world, deployment.id) for deployment in kept] == [State.QUEUED] * 2
-    assert await state_of(world, asked.id) is State.CANCELLED
-    assert await state_of(world, building.id) is State.BUILDING
+    assert await state_of(world, live.id) is State.READY
+    assert await queue.heartbeat(world.platform.db, claim, lease_s=30) is Hold.CANCELLED
+    ended = await queue.finish(world.platform.db, claim, Event.CANCEL)
+    assert ended is not None
+    assert (ended.state, ended.reason) == (State.CANCELLED, f"superseded by {newest.id}")
     assert await state_of(world, newest.id) is State.QUEUED
+
+
+async def test_the_production_branch_is_one_branch_named_or_not(world: World) -> None:
+    project = await world.project()
+    older = await world.deploy(project, None)
+    preview = await world.deploy(project, "main", target=Target.PREVIEW)
+    await world.deploy(project, "main", trigger=Trigger.HOOK)
+    assert await state_of(world, older.id) is State.CANCELLED
+    assert await state_of(world, preview.id) is State.QUEUED
+
+
+async def test_pushes_that_supersede_each_other_at_once_leave_the_newest(world: World) -> None:
+    project = await world.project()
+    made = await asyncio.gather(*(world.deploy(project, "feat/x", trigger=Trigger.PUSH) for _ in range(12)))
+    newest = max(made, key=lambda one: one.sequence)
+    states = {one.id: await state_of(world, one.id) for one in made}
+    assert states.pop(newest.id) is State.QUEUED
+    assert set(states.values()) == {State.CANCELLED}
+
+
+async def test_a_push_whose_message_says_so_is_skipped_and_supersedes_nothing(world: World) -> None:
+    project = await world.project()
+    waiting = await world.deploy(project, "main", trigger=Trigger.PUSH)
+    source = Source("git", url="https://git.example/x.git", ref="main", message="docs [skip ci]")
+    skipped = await deployments.request_deployment(world.platform, world.actor, project, source, trigger=Trigger.PUSH)
+    assert (skipped.state, skipped.reason) == (State.SKIPPED, "the commit message says [skip ci]")
+    assert skipped.finished_at is not None
+    assert await state_of(world, waiting.id) is State.QUEUED
+    asked = await deployments.request_deployment(world.platform, world.actor, project, source)
+    assert asked.state is State.QUEUED
 
 
 async def test_asking_twice_for_a_branch_builds_it_twice(world: World) -> None:

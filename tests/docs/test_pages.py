@@ -15,7 +15,7 @@ from vclone_core import hookspecs, models
 from vclone_core.cli import COMMANDS
 from vclone_core.errors import every_error
 from vclone_core.plugins import load_plugins
-from vclone_core.rules.commands import build_environment
+from vclone_core.rules.commands import PREVIOUS_SHA, build_environment
 from vclone_core.rules.definitions import parse_framework, parse_frameworks
 from vclone_core.settings import Settings
 
@@ -74,7 +74,7 @@ def test_what_a_page_names_exists(page: Path) -> None:
     given = build_environment(
         url="", host="", target="", project="", deployment_id="", source=source, public_prefix=None
     )  # fmt: skip
-    assert {name.removesuffix("_FILE") for name in named} <= settings | set(given)
+    assert {name.removesuffix("_FILE") for name in named} <= settings | {*given, PREVIOUS_SHA}
     code = [*re.findall(r"```sh\n(.*?)```", text, re.DOTALL), *re.findall(r"`([^`\n]+)`", text)]
     commands = {name for part in code for name in re.findall(r"(?:^|\./|\()vclone ([a-z]+)\b", part, re.MULTILINE)}
     assert commands <= set(COMMANDS)

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from vclone_core.errors import DetectFailed, VcloneError
 from vclone_core.models import Route
-from vclone_core.rules.vercel_config import VercelConfig, parse_vercel_config
+from vclone_core.rules.vercel_config import VercelConfig, is_branch_deployed, parse_vercel_config
 
 # vercel/vercel packages/routing-utils: src/superstatic.ts with its spec, src/index.ts with its spec, src/schemas.ts
 SPEC, INDEX, SCHEMA = "superstatic.spec", "index.spec", "schemas"
@@ -204,9 +204,42 @@ def test_order_is_clean_urls_slash_routes_redirects() -> None:
     ]  # fmt: skip
 
 
-def test_what_is_for_builds_is_left_alone() -> None:
-    text = json.dumps({"buildCommand": 7, "$schema": "x", "functions": {"a": {}}, "git": None, "regions": []})
+def test_what_is_for_others_is_left_alone() -> None:
+    text = json.dumps({"$schema": "x", "functions": {"a": {}}, "git": None, "regions": []})
     assert parse_vercel_config("\ufeff" + text) == VercelConfig(phases={"filesystem": ()})
+
+
+def test_the_keys_of_the_build_are_settings() -> None:
+    text = {
+        "buildCommand": "make",
+        "installCommand": "",
+        "outputDirectory": None,
+        "framework": None,
+        "ignoreCommand": "exit 1",
+    }
+    assert parse_vercel_config(json.dumps(text)).settings.values == {
+        "build_command": "make",
+        "install_command": "",
+        "framework": "static",
+        "ignore_command": "exit 1",
+    }
+
+
+@pytest.mark.parametrize(
+    ("said", "branch", "expected"),
+    [
+        (None, "main", True),
+        (False, "main", False),
+        ({"main": False}, "main", False),
+        ({"main": False}, "next", True),
+        ({"dependabot/**": False, "dependabot/fix": True}, "dependabot/npm", False),
+        ({"dependabot/**": False, "dependabot/fix": True}, "dependabot/fix", True),
+        ({"*": False}, None, True),
+    ],
+)
+def test_branches_are_turned_off(said: object, branch: str | None, expected: bool) -> None:
+    config = parse_vercel_config(json.dumps({"git": {"deploymentEnabled": said}}))
+    assert is_branch_deployed(config, branch) is expected
 
 
 R = {"source": "/a", "destination": "/b"}
@@ -220,6 +253,8 @@ R = {"source": "/a", "destination": "/b"}
         ('{"a": 1,}', "line 1"),
         ("[]", "must be an object"),
         ("[" * 100_000, "vercel.json is no JSON"),
+        ('{"buildCommand": 7}', "vercel.json buildCommand must be a text of at most 4096 characters, or null"),
+        ('{"git": {"deploymentEnabled": 1}}', "vercel.json git.deploymentEnabled must be true, false"),
         ('{"cleanUrls": "yes"}', "vercel.json cleanUrls must be true or false"),
         ('{"trailingSlash": 1}', "trailingSlash must be"),
         ('{"redirects": {}}', "redirects must be a list"),

@@ -39,7 +39,7 @@ async def list_projects(call: Call) -> ProjectList:
 async def create_project(call: Call) -> ProjectShape:
     """Make a project."""
     body: NewProject = call.body
-    settings = ProjectSettings(**body.settings.model_dump())
+    settings = projects.change_settings(ProjectSettings(), body.settings.model_dump(exclude_unset=True))
     project = await projects.create_project(
         call.platform, call.actor, body.name, git_url=body.git_url, settings=settings
     )

@@ -13,6 +13,7 @@ from vclone_core.models import (
     Actor,
     Alias,
     AliasKind,
+    DeployHook,
     Deployment,
     EdgeReceipt,
     LogLine,
@@ -70,6 +71,9 @@ class SettingsShape(TypedDict):
     output_directory: str | None
     node_version: str | None
     production_branch: str
+    ignore_command: str | None
+    watch_paths: list[str]
+    skip_unaffected: bool
 
 
 class ProjectShape(TypedDict):
@@ -126,6 +130,8 @@ class DeploymentShape(TypedDict):
     framework: str | None
     file_count: int | None
     size_bytes: int | None
+    trigger: str
+    reason: str | None
     failure: FailureShape | None
     step: str | None
     step_seconds: dict[str, float]
@@ -188,6 +194,30 @@ class AliasList(TypedDict):
     items: list[AliasShape]
 
 
+class HookShape(TypedDict):
+    id: str
+    name: str
+    branch: str
+    created_at: str
+    last_used_at: str | None
+
+
+class NewHookShape(HookShape):
+    url: str
+
+
+class HookList(TypedDict):
+    items: list[HookShape]
+
+
+class CalledHook(TypedDict):
+    """What the caller of a deploy hook is told: enough to look for it, no more."""
+
+    id: str
+    project: str
+    state: str
+
+
 class SiteShape(TypedDict):
     host: str
     project_id: str
@@ -215,7 +245,7 @@ def shape_me(actor: Actor, user: User, team: Team) -> Me:
 
 
 def shape_project(project: Project, settings: Settings) -> ProjectShape:
-    said: Any = asdict(project.settings)
+    said: Any = {**asdict(project.settings), "watch_paths": list(project.settings.watch_paths)}
     return {
         "id": project.id,
         "name": project.name,
@@ -260,6 +290,8 @@ def shape_deployment(
         "framework": deployment.framework,
         "file_count": deployment.file_count,
         "size_bytes": deployment.size_bytes,
+        "trigger": deployment.trigger.value,
+        "reason": deployment.reason,
         "failure": failure,
         "step": deployment.step if deployment.state is State.BUILDING else None,
         "step_seconds": dict(deployment.step_seconds),
@@ -268,6 +300,16 @@ def shape_deployment(
         "created_at": moment(deployment.created_at),
         "started_at": optional_moment(deployment.started_at),
         "finished_at": optional_moment(deployment.finished_at),
+    }
+
+
+def shape_hook(hook: DeployHook) -> HookShape:
+    return {
+        "id": hook.id,
+        "name": hook.name,
+        "branch": hook.branch,
+        "created_at": moment(hook.created_at),
+        "last_used_at": optional_moment(hook.last_used_at),
     }
 
 

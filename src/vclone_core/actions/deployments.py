@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Mapping, Sequence
-from typing import Any
+from typing import Any, Final
 
 from vclone_core.actions.announcing import announce_change
 from vclone_core.actions.platform import Platform, new_id
@@ -22,11 +22,13 @@ from vclone_core.models import (
     SourceFile,
     State,
     Target,
+    Trigger,
 )
 from vclone_core.rules.access import require
 from vclone_core.rules.lifecycle import FINAL
 from vclone_core.rules.objectkeys import source_key
 from vclone_core.rules.publishing import decide_target
+from vclone_core.rules.skips import find_marker
 from vclone_core.rules.sources import check_files, encode_files
 from vclone_core.stores import buildlogs, queue, records
 from vclone_core.stores.redis import deployment_channel
@@ -58,13 +60,13 @@ async def request_deployment(
     target: Target | None = None,
     files: Sequence[SourceFile] | None = None,
     overrides: Mapping[str, Any] | None = None,
-    is_push: bool = False,
+    trigger: Trigger = Trigger.REQUEST,
 ) -> Deployment:
     """Queue a deployment of `source` and wake a worker for it.
 
     `files` lists an upload's or a prebuilt output's files; their blobs must be stored already, or `MissingBlobs` is
-    raised. `overrides` are settings for this deployment alone. With `is_push` it takes the place of the older ones
-    of its branch that still wait.
+    raised. `overrides` are settings for this deployment alone. A push or the call of a hook takes the place of the
+    older ones of its branch that wait or are being built; a push whose commit message says so is `skipped` at once.
     """
     require(actor, "deploy")
     change_settings(project.settings, overrides or {})
@@ -72,7 +74,7 @@ async def request_deployment(
     if source.kind != "git":
         await _store_files(platform, project, deployment_id, files or ())
     return await _insert(
-        platform, actor, project, source, deployment_id, target=target, overrides=overrides or {}, is_push=is_push
+        platform, actor, project, source, deployment_id, target=target, overrides=overrides or {}, trigger=trigger
     )
 
 
@@ -90,7 +92,14 @@ async def redeploy(platform: Platform, actor: Actor, deployment_id: str) -> Depl
             data = b"".join([chunk async for chunk in body.chunks])
         await platform.objects.put(source_key(project.id, new), data, size=len(data))
     return await _insert(
-        platform, actor, project, old.source, new, target=old.target, overrides=row["overrides"], is_push=False
+        platform,
+        actor,
+        project,
+        old.source,
+        new,
+        target=old.target,
+        overrides=row["overrides"],
+        trigger=Trigger.REDEPLOY,
     )
 
 
@@ -199,7 +208,7 @@ async def _insert(
     *,
     target: Target | None,
     overrides: Mapping[str, Any],
-    is_push: bool,
+    trigger: Trigger,
 ) -> Deployment:
     async with platform.db.transaction() as tx:
         row = await tx.fetch_one("take_sequence", project.id)
@@ -219,15 +228,32 @@ async def _insert(
             source=source,
             overrides=overrides,
             sequence=row["last_sequence"],
-            created_by=actor.user_id,
+            created_by=actor.user_id or None,
+            trigger=trigger,
         )
-        superseded = await queue.cancel_superseded(tx, deployment) if is_push and source.kind == "git" else []
+        if trigger is Trigger.PUSH and (reason := find_marker(source.message)):
+            deployment = await queue.skip(tx, deployment, reason=reason)
     # After the commit, or a worker could look for a row that isn't there yet.
-    if await platform.redis.ring(deployment.id, project.id, high=deployment.target is Target.PRODUCTION):
-        await platform.db.execute("note_rung", deployment.id)
-    for changed in (deployment, *superseded):
-        await announce_change(platform, changed, project)
+    if deployment.state is State.QUEUED:
+        if await platform.redis.ring(deployment.id, project.id, high=deployment.target is Target.PRODUCTION):
+            await platform.db.execute("note_rung", deployment.id)
+        if trigger in _SUPERSEDING and source.kind == "git":
+            await _supersede(platform, project, deployment, production_branch=settings.production_branch)
+    await announce_change(platform, deployment, project)
     return deployment
+
+
+# A person who asks for a branch twice gets it twice.
+_SUPERSEDING: Final = frozenset({Trigger.PUSH, Trigger.HOOK})
+
+
+async def _supersede(platform: Platform, project: Project, newer: Deployment, *, production_branch: str) -> None:
+    """Call off the older ones of a branch. A claim may wait for the locks of the newer one's transaction: after it."""
+    for older in await queue.cancel_superseded(platform.db, newer, production_branch=production_branch):
+        if older.state in FINAL:
+            await announce_change(platform, older, project)
+        else:
+            await platform.redis.publish(deployment_channel(older.id), "cancel")
 
 
 async def _store_files(platform: Platform, project: Project, deployment_id: str, files: Sequence[SourceFile]) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any, Final
@@ -16,13 +16,14 @@ from vclone_core.models import Actor, FieldProblem, Project, ProjectSettings
 from vclone_core.rules.access import require
 from vclone_core.rules.names import parse_project_name, production_host
 from vclone_core.rules.objectkeys import blob_key
+from vclone_core.rules.skips import check_watch_paths
 from vclone_core.stores import queue, records
 
 # As many as one deployment may have files.
 HASHES_AT_ONCE: Final = 25_000
 _SHA256: Final = re.compile(r"[0-9a-f]{64}")
-_TEXT_FIELDS: Final = frozenset(field.name for field in fields(ProjectSettings))
-_NEVER_NONE: Final = frozenset({"root_directory", "production_branch"})
+_SETTINGS: Final = frozenset(field.name for field in fields(ProjectSettings))
+_NEVER_NONE: Final = frozenset({"root_directory", "production_branch", "watch_paths", "skip_unaffected"})
 _SETTING_LENGTH: Final = 1000
 
 
@@ -108,7 +109,8 @@ def change_settings(settings: ProjectSettings, changes: Mapping[str, Any]) -> Pr
     ]
     if problems:
         raise InvalidFields(tuple(problems))
-    return replace(settings, **changes)
+    values: dict[str, Any] = {name: tuple(it) if isinstance(it, list) else it for name, it in changes.items()}
+    return replace(settings, **values)
 
 
 async def delete_project(platform: Platform, actor: Actor, project: Project) -> None:
@@ -156,12 +158,29 @@ async def note_blobs(platform: Platform, project_id: str, blobs: Sequence[tuple[
 
 
 def _setting_problem(name: str, value: Any) -> str | None:
-    if name not in _TEXT_FIELDS:
+    if name not in _SETTINGS:
         return "there is no such setting"
+    if name in _NEVER_NONE and value is None:
+        return "can't be null"
+    if (check := _CHECKS.get(name)) is not None:
+        return check(value)
     if value is None:
-        return "must be a text" if name in _NEVER_NONE else None
+        return None
     if not isinstance(value, str):
         return "must be a text or null"
     if len(value) > _SETTING_LENGTH or "\0" in value:
         return f"must be at most {_SETTING_LENGTH} characters, without U+0000"
     return None
+
+
+def _patterns_problem(value: Any) -> str | None:
+    if not isinstance(value, list | tuple) or not all(isinstance(item, str) for item in value):
+        return "must be a list of texts"
+    return check_watch_paths(value)
+
+
+# The settings that are no text.
+_CHECKS: Final[Mapping[str, Callable[[Any], str | None]]] = {
+    "watch_paths": _patterns_problem,
+    "skip_unaffected": lambda value: None if isinstance(value, bool) else "must be true or false",
+}

@@ -17,9 +17,11 @@ from vclone_core.protocols import BuildRunner, BuildSession, ExitStatus, ObjectS
 from vclone_core.rules.buildplan import BuildPlan
 from vclone_core.rules.frameworks import Detection
 from vclone_core.rules.headers_file import HeaderRules
+from vclone_core.rules.netlify_config import NetlifyConfig
 from vclone_core.rules.redirects_file import RedirectRules
 from vclone_core.rules.route_sources import OutputConfig
 from vclone_core.rules.vercel_config import VercelConfig
+from vclone_core.rules.workspaces import Workspace
 from vclone_core.settings import Settings
 
 
@@ -33,12 +35,17 @@ class Blobs(Protocol):
         """Remember (sha256, size) of what was stored, so that it is not missing any more."""
 
 
+async def _no_previous() -> str | None:
+    return None
+
+
 @dataclass(frozen=True, slots=True)
 class Build:
     """Everything one attempt at one deployment needs from the platform.
 
     `previous_manifests` are those of the project's newest deployment, and of those that the hosts show which this one
-    may take over; the newest first. `environment` are the project's own variables.
+    may take over; the newest first. `environment` are the project's own variables. `previous_sha` is the commit that a
+    push is compared with, None where there is none.
     """
 
     claim: Claim
@@ -52,6 +59,7 @@ class Build:
     blobs: Blobs
     previous_manifests: Callable[[], Awaitable[Sequence[Manifest]]]
     environment: Mapping[str, str] = field(default_factory=dict)
+    previous_sha: Callable[[], Awaitable[str | None]] = _no_previous
 
     @property
     def project_settings(self) -> ProjectSettings:
@@ -83,6 +91,8 @@ class Work:
     plan: BuildPlan | None = None  # detect
     output: Path | None = None  # collect
     vercel: VercelConfig = field(default_factory=VercelConfig)  # detect
+    netlify: NetlifyConfig = field(default_factory=NetlifyConfig)  # detect
+    workspace: Workspace | None = None  # detect
     config: OutputConfig | None = None  # collect: of a ready output
     redirects: RedirectRules = field(default_factory=RedirectRules)  # collect
     headers: HeaderRules = field(default_factory=HeaderRules)  # collect

@@ -1,7 +1,7 @@
 """One claimed build from its claim to its end: runs while the lease is kept, then writes down how it ended.
 
 claim -> run_build beside heartbeats -> publish
-             |-- fails --> failed        |-- cancelled --> cancelled
+             |-- fails --> failed        |-- cancelled --> cancelled      |-- needs no build --> skipped
              |-- lease lost --> nothing  '-- worker stops, platform trouble --> queued again
 """
 
@@ -22,6 +22,7 @@ from vclone_core.errors import (
     BuildTimeout,
     Cancelled,
     Internal,
+    Skipped,
     StaleAttempt,
     Unavailable,
     VcloneError,
@@ -176,6 +177,8 @@ def _last_words(ending: Ending) -> str:
     match ending:
         case Cancelled():
             return "The deployment was cancelled."
+        case Skipped():
+            return f"Skipped: {ending.reason}."
         case GivenBack():
             return "The worker stops; another one starts this build again."
         case VcloneError():
@@ -190,6 +193,8 @@ async def _leave(platform: Platform, claim: Claim, sink: LogSink, ending: Ending
     match ending:
         case Cancelled():
             return await queue.finish(platform.db, claim, Event.CANCEL)
+        case Skipped():
+            return await queue.finish(platform.db, claim, Event.SKIP, reason=ending.reason)
         case GivenBack():
             left = await queue.finish(platform.db, claim, Event.GIVE_BACK)
         case Unavailable():

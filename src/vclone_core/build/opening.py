@@ -42,6 +42,12 @@ def open_build(
     async def fetch_previous() -> Sequence[Manifest]:
         return await fetch_previous_manifests(platform, claim)
 
+    async def fetch_previous_sha() -> str | None:
+        deployment, settings = claim.deployment, claim.project.settings
+        arguments = (claim.project.id, deployment.source.ref, settings.production_branch, deployment.sequence)
+        row = await platform.db.fetch_one("fetch_previous_commit", *arguments)
+        return row["sha"] if row is not None else None
+
     return Build(
         claim=claim,
         workspace=workspace,
@@ -53,6 +59,7 @@ def open_build(
         plugins=platform.plugins,
         blobs=ProjectBlobs(platform, claim.project.id),
         previous_manifests=fetch_previous,
+        previous_sha=fetch_previous_sha,
     )
 
 

@@ -36,6 +36,8 @@ COMMANDS: Final[dict[str, str]] = {
     "rollback": f"{_CLI}.moves:rollback",
     "cancel": f"{_CLI}.moves:cancel",
     "redeploy": f"{_CLI}.moves:redeploy",
+    "project": f"{_CLI}.project:project",
+    "hooks": f"{_CLI}.hooks:hooks",
     "login": f"{_CLI}.login:login",
     "link": f"{_CLI}.login:link",
     "detect": f"{_CLI}.detect:detect",

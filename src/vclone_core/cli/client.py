@@ -43,6 +43,15 @@ class ApiClient:
         data = json.dumps(body or {}, separators=(",", ":")).encode()
         return await self._ask("POST", path, data=data, headers={"content-type": "application/json"})
 
+    async def patch(self, path: str, body: Mapping[str, Any]) -> Any:
+        """Return the answer to a PATCH of a JSON body."""
+        data = json.dumps(body, separators=(",", ":")).encode()
+        return await self._ask("PATCH", path, data=data, headers={"content-type": "application/json"})
+
+    async def delete(self, path: str) -> None:
+        """Send a DELETE."""
+        await self._ask("DELETE", path)
+
     async def send(self, path: str, body: AsyncIterator[bytes], *, size: int, content_type: str) -> Any:
         """Return the answer to a POST of `size` streamed bytes. Sending may take as long as it takes."""
         headers = {"content-type": content_type, "content-length": str(size)}

@@ -18,6 +18,7 @@ from vclone_core.rules.definitions import parse_frameworks
 from vclone_core.rules.frameworks import detect as detect_framework
 from vclone_core.rules.frameworks import list_wanted_texts
 from vclone_core.stores.folders import read_listing
+from vclone_core.stores.workspaces import find_repository, find_workspace
 
 
 @click.command()
@@ -47,8 +48,9 @@ def plan_folder(folder: Path, plugins: Plugins) -> dict[str, Any]:
     for problem in problems:
         say(f"Ignored: {problem}")
     listing = read_listing(folder, list_wanted_texts(frameworks))
+    root, place = find_repository(folder)
     asked = plugins.ask("detect_framework", paths=listing.paths, texts=listing.texts)
     plugin, chosen = asked[0] if asked else ("", None)
     detection = detect_framework(listing, frameworks, chosen=chosen, why=f"plugin {plugin}")
-    plan = encode_plan(plan_build(detection, listing, ProjectSettings()))
+    plan = encode_plan(plan_build(detection, listing, ProjectSettings(), workspace=find_workspace(root, place)))
     return {**plan, "losers": [{"framework": name, "why": why} for name, why in detection.losers]}

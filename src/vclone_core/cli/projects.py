@@ -136,6 +136,8 @@ def describe(deployment: Mapping[str, Any]) -> str:
         "production": deployment["production_url"],
         "source": " ".join(part for part in origin if part),
         "commit": source.get("message"),
+        "asked by": None if deployment.get("trigger") in (None, "request") else deployment["trigger"],
+        "reason": deployment.get("reason"),
         "framework": deployment["framework"],
         "files": describe_size(deployment),
         "created": deployment["created_at"],

@@ -14,13 +14,16 @@ from typing import Any, Final
 from vclone_core.errors import DetectFailed, MissingScript, NotServed
 from vclone_core.models import ProjectSettings
 from vclone_core.rules.definitions import Framework
+from vclone_core.rules.file_settings import EffectiveSettings
 from vclone_core.rules.frameworks import Detection, Listing, find_configured_output
 from vclone_core.rules.languages import find_version, pick_language_manager
 from vclone_core.rules.packagemanagers import PackageManager, pick_package_manager
+from vclone_core.rules.workspaces import Workspace, pick_task_runner
 
 # The first of these that package.json has is the build; the names are Vercel's.
 BUILD_SCRIPTS: Final = ("vercel-build", "now-build", "build")
 _RUNS: Final = re.compile(r"\b(?:npm|pnpm|yarn|bun) run(?:-script)? ([\w:.-]+)")
+_TASK_ENVIRONMENT: Final = {"TURBO_TELEMETRY_DISABLED": "1", "NX_DAEMON": "false"}
 _CHANGEABLE: Final = ("install_command", "build_command", "output_directory", "env")
 
 
@@ -30,7 +33,8 @@ class BuildPlan:
 
     `output_alternatives` are tried before `output_directory`; in both `*` stands for a folder's only entry. `provision`
     is the package to install first where a package manager's program is missing (`PackageManager`). `is_served` is
-    false where the answer would have to come from a server, which no part of the platform runs yet.
+    false where the answer would have to come from a server, which no part of the platform runs yet. The install command
+    runs in `install_directory`, which leads upwards from the root directory.
     """
 
     framework: str
@@ -48,32 +52,49 @@ class BuildPlan:
     is_plain: bool = False
     output_hint: str = ""
     is_served: bool = True
+    install_directory: str = "."
 
 
-def plan_build(detection: Detection, listing: Listing, settings: ProjectSettings) -> BuildPlan:
+def plan_build(
+    detection: Detection,
+    listing: Listing,
+    said: EffectiveSettings | ProjectSettings,
+    *,
+    workspace: Workspace | None = None,
+) -> BuildPlan:
     """Return the plan; raise `DetectFailed` for an unreadable package.json, `MissingScript` for one without a build.
 
-    An empty command in the settings means: run nothing. A project with no build command installs nothing either.
+    An empty command in the settings means: run nothing. A project with no build command installs nothing either. A
+    package of a `workspace` is installed at the workspace's root.
     """
+    said = said if isinstance(said, EffectiveSettings) else EffectiveSettings(said)
+    settings = said.settings
     package = listing.read_package()
     scripts = package.get("scripts")
     scripts = scripts if isinstance(scripts, dict) else {}
-    manager = pick_package_manager(listing, package)
-    reasons = [f"framework {detection.framework}: {reason}" for reason in detection.reasons]
     definition = detection.definition
     other = pick_language_manager(definition.language, listing.paths, definition.packages)
-    build, why_build = _pick_build(detection, listing, settings, scripts, manager, other)
+    if other is not None:
+        # What another language installs lies in the root directory, and so does then everything.
+        workspace = None
+    locked = listing if workspace is None else workspace.listing
+    manager = pick_package_manager(locked, package if workspace is None else locked.read_package())
+    reasons = [f"framework {detection.framework}: {reason}" for reason in detection.reasons]
+    task = None if workspace is None else pick_task_runner(workspace, scripts, listing.paths)
+    build, why_build = _pick_build(detection, listing, said, scripts, manager, other, task)
     kind, why_kind = _pick_kind(detection, build, scripts)
     # A server needs its packages at run time too.
     is_needed = build is not None or kind != "static"
     managers = [one for one in (other, manager) if one is not None]
-    install, why_install = _pick_install(definition, settings, managers, is_needed=is_needed)
-    output, alternatives, why_output = _pick_output(detection, listing, settings, is_built=build is not None)
-    node, why_node = _pick_node(settings, package, listing)
+    install, why_install = _pick_install(definition, said, managers, is_needed=is_needed)
+    output, alternatives, why_output = _pick_output(detection, listing, said, is_built=build is not None)
+    node, why_node = _pick_node(said, package, listing)
     python, why_python = find_version("python", listing) if definition.language == "python" else (None, "")
     is_served = kind == "static" or definition.proves_static or settings.output_directory is not None
     why_served = "" if is_served else f"not served yet: {definition.name} needs a server"
-    found = (why_kind, why_install, why_build, why_output, why_node, why_python, why_served)
+    is_shared = workspace is not None and settings.install_command is None and manager is not None
+    why_shared = f"install directory: {workspace.up}, the workspace's root" if workspace and is_shared else ""
+    found = (why_kind, why_install, why_shared, why_build, why_output, why_node, why_python, why_served)
     reasons += [reason for reason in found if reason]
     return BuildPlan(
         framework=detection.framework,
@@ -86,7 +107,8 @@ def plan_build(detection: Detection, listing: Listing, settings: ProjectSettings
         provision=next((one.provision for one in managers if one.provision), None),
         node_version=node,
         python_version=python,
-        env=dict(definition.build_environment),
+        env={**definition.build_environment, **(_TASK_ENVIRONMENT if task else {})},
+        install_directory=workspace.up if workspace and is_shared else ".",
         reasons=tuple(reasons),
         is_plain=build is None and output == ".",
         output_hint=definition.output_hint,
@@ -120,6 +142,7 @@ def encode_plan(plan: BuildPlan) -> dict[str, Any]:
     return {
         "framework": plan.framework,
         "install_command": plan.install_command,
+        "install_directory": plan.install_directory,
         "build_command": plan.build_command,
         "output_directory": plan.output_directory,
         "package_manager": plan.package_manager,
@@ -134,16 +157,19 @@ def encode_plan(plan: BuildPlan) -> dict[str, Any]:
 def _pick_build(
     detection: Detection,
     listing: Listing,
-    settings: ProjectSettings,
+    said: EffectiveSettings,
     scripts: Mapping[str, Any],
     manager: PackageManager | None,
     other: PackageManager | None,
+    task: tuple[str, str] | None,
 ) -> tuple[str | None, str]:
     definition = detection.definition
-    if settings.build_command is not None:
-        command = settings.build_command.strip() or None
+    if said.settings.build_command is not None:
+        command = said.settings.build_command.strip() or None
         _refuse_missing_script(command, scripts, manager)
-        return command, "build command: project settings"
+        return command, f"build command: {said.tell('build_command')}"
+    if task is not None and not definition.ignores_script:
+        return task[0], f"build command: {task[1]}"
     if manager and not definition.ignores_script:
         for script in BUILD_SCRIPTS:
             if scripts.get(script):
@@ -192,10 +218,10 @@ def _follow_scripts(command: str, scripts: Mapping[str, Any]) -> tuple[str, ...]
 
 
 def _pick_install(
-    definition: Framework, settings: ProjectSettings, managers: Sequence[PackageManager], *, is_needed: bool
+    definition: Framework, said: EffectiveSettings, managers: Sequence[PackageManager], *, is_needed: bool
 ) -> tuple[str | None, str]:
-    if settings.install_command is not None:
-        return settings.install_command.strip() or None, "install command: project settings"
+    if said.settings.install_command is not None:
+        return said.settings.install_command.strip() or None, f"install command: {said.tell('install_command')}"
     if not is_needed:
         return None, "install command: none, as nothing is built"
     if definition.install_command:
@@ -207,11 +233,11 @@ def _pick_install(
 
 
 def _pick_output(
-    detection: Detection, listing: Listing, settings: ProjectSettings, *, is_built: bool
+    detection: Detection, listing: Listing, said: EffectiveSettings, *, is_built: bool
 ) -> tuple[str, tuple[str, ...], str]:
     definition = detection.definition
-    if settings.output_directory is not None:
-        return _tidy(settings.output_directory), (), "output directory: project settings"
+    if said.settings.output_directory is not None:
+        return _tidy(said.settings.output_directory), (), f"output directory: {said.tell('output_directory')}"
     if configured := find_configured_output(definition, listing):
         return _tidy(configured), (), "output directory: the project's configuration"
     if is_built and definition.output_built:
@@ -230,9 +256,9 @@ def _tidy(folder: str) -> str:
     return posixpath.normpath(folder.strip("/") or ".")
 
 
-def _pick_node(settings: ProjectSettings, package: Mapping[str, Any], listing: Listing) -> tuple[str | None, str]:
-    if settings.node_version:
-        return settings.node_version, "Node.js version: project settings"
+def _pick_node(said: EffectiveSettings, package: Mapping[str, Any], listing: Listing) -> tuple[str | None, str]:
+    if said.settings.node_version:
+        return said.settings.node_version, f"Node.js version: {said.tell('node_version')}"
     engines = package.get("engines")
     if isinstance(engines, dict) and isinstance(engines.get("node"), str):
         return engines["node"], "Node.js version: engines in package.json"

@@ -146,6 +146,19 @@ def plan_describe() -> tuple[str, ...]:
     return (*_GIT, "log", "-1", "--no-show-signature", "--format=%H%x00%an%x00%B")
 
 
+def plan_changes(since: str) -> tuple[str, ...]:
+    """Return the command that lists what differs between the commit `since` and what is checked out, parted by NULs.
+
+    Both names of a moved file are among it.
+    """
+    return (*_GIT, "diff", "--name-only", "--no-renames", "--no-ext-diff", "--no-textconv", "-z", since, "HEAD", "--")
+
+
+def parse_changes(output: str) -> tuple[str, ...]:
+    """Return the paths in the answer to `plan_changes`."""
+    return tuple(path for path in output.split("\0") if path)
+
+
 def plan_branches(url: str) -> tuple[str, ...]:
     """Return the command that lists a repository's branches, for the hint after an unknown one."""
     return (*_GIT, "ls-remote", "--heads", "--quiet", "--", url)

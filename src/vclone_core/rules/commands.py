@@ -8,6 +8,9 @@ from typing import Final
 
 from vclone_core.models import Source
 
+# The commit that a push is compared with, for the ignore command.
+PREVIOUS_SHA: Final = "VCLONE_GIT_PREVIOUS_SHA"
+
 
 def plan_user_command(command: str, *, depth: int) -> tuple[str, ...]:
     """Return how a command line of a project is run: by a shell that finds the project's own programs first.

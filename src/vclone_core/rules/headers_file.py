@@ -12,6 +12,7 @@ https://docs.netlify.com/routing/headers/, https://developers.cloudflare.com/pag
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -39,38 +40,47 @@ class HeaderRules:
 
 @dataclass(slots=True)
 class _Block:
-    line: int
+    place: str
     path: SplatPath
     headers: dict[str, str] = field(default_factory=dict)
 
 
 def parse_headers(text: str) -> HeaderRules:
     """Return the rules of a file. Every text is one: what can't be used is in `problems`, by line."""
-    return _Reader().read(text)
+    lines = enumerate((line.strip() for line in text.removeprefix("\ufeff").split("\n")), 1)
+    return make_headers(NAME, ((f"line {number}", line) for number, line in lines if line and not line.startswith("#")))
+
+
+def make_headers(file: str, lines: Iterable[tuple[str, str]]) -> HeaderRules:
+    """Return the rules that are spelt as lines, each with its place in `file`."""
+    return _Reader(file).read(lines)
+
+
+def join_headers(first: HeaderRules, then: HeaderRules) -> HeaderRules:
+    """Return the rules of two files; what `then` says again stands."""
+    return HeaderRules(first.routes + then.routes, first.problems + then.problems)
 
 
 class _Reader:
     """Reads a file line by line. Below a path that can't be used nothing is read, and nothing more is told."""
 
-    def __init__(self) -> None:
+    def __init__(self, file: str) -> None:
+        self.file = file
         self.routes: list[Route] = []
         self.problems: list[str] = []
         self.block: _Block | None = None
         self.is_skipping = False
 
-    def read(self, text: str) -> HeaderRules:
-        for number, line in enumerate(text.removeprefix("\ufeff").split("\n"), 1):
-            line = line.strip()
-            if not line or line.startswith("#"):
-                continue
+    def read(self, lines: Iterable[tuple[str, str]]) -> HeaderRules:
+        for place, line in lines:
             try:
-                self.take(number, line)
+                self.take(place, line)
             except Invalid as error:
-                self.tell(number, str(error.facts.get("what", error)))
+                self.tell(place, str(error.facts.get("what", error)))
         self.close()
         return HeaderRules(tuple(self.routes), tuple(self.problems))
 
-    def take(self, number: int, line: str) -> None:
+    def take(self, place: str, line: str) -> None:
         if _PATH.match(line):
             self.close()
             self.is_skipping = True
@@ -78,7 +88,7 @@ class _Reader:
                 raise Invalid(what=f"the line is longer than {LONGEST} characters")
             if len(self.routes) >= BLOCK_LIMIT:
                 raise Invalid(what=f"there are more than {BLOCK_LIMIT:,} paths")
-            self.block = _Block(number, compile_splat(line, splats=SPLATS))
+            self.block = _Block(place, compile_splat(line, splats=SPLATS))
             self.is_skipping = False
         elif self.is_skipping:
             return
@@ -112,21 +122,21 @@ class _Reader:
         if block is None:
             return
         if not block.headers:
-            self.tell(block.line, "the path has no header fields")
+            self.tell(block.place, "the path has no header fields")
             return
         route = Route(
             src=block.path.source,
             headers=block.headers,
             has=block.path.has,
             is_continue=True,
-            origin=f"{NAME} line {block.line}",
+            origin=f"{self.file} {block.place}",
         )
         try:
             compile_rule(0, route)
         except Invalid as error:
-            self.tell(block.line, str(error.facts.get("what", error)))
+            self.tell(block.place, str(error.facts.get("what", error)))
         else:
             self.routes.append(route)
 
-    def tell(self, number: int, what: str) -> None:
-        self.problems.append(f"{NAME} line {number}: {what} (left out)")
+    def tell(self, place: str, what: str) -> None:
+        self.problems.append(f"{self.file} {place}: {what} (left out)")

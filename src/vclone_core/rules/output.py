@@ -28,8 +28,8 @@ _SECRET: Final = frozenset(
 _SOURCE_ONLY: Final = frozenset(
     {
         "node_modules", "package.json", "package-lock.json", "npm-shrinkwrap.json", "yarn.lock", "pnpm-lock.yaml",
-        "bun.lock", "bun.lockb", "vercel.json", ".gitignore", ".gitattributes", ".gitmodules", ".vercelignore",
-        ".nvmrc",
+        "bun.lock", "bun.lockb", "vercel.json", "netlify.toml", ".gitignore", ".gitattributes", ".gitmodules",
+        ".vercelignore", ".nvmrc",
     }
 )  # fmt: skip
 

@@ -64,7 +64,9 @@ def pick_package_manager(listing: Listing, package: Mapping[str, Any]) -> Packag
     lockfile, name = next(((file, name) for file, name in LOCKFILES if file in listing.paths), (None, None))
     if name == "yarn" and {"bun.lock", "bun.lockb"} & listing.paths:
         name = "bun"
-    if name is None:
+    if name is None and not pinned and "pnpm-workspace.yaml" in listing.paths:
+        name, reason = "pnpm", "pnpm-workspace.yaml exists"
+    elif name is None:
         name = pinned[1] if pinned else "npm"
         reason = "package.json names it" if pinned else "there is no lockfile"
     else:

@@ -8,7 +8,7 @@ https://docs.netlify.com/routing/redirects/
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
@@ -32,6 +32,9 @@ _UNSUPPORTED: Final = {
     "role": "rules by role are not supported",
     "sign": "signed rewrites are not supported",
     "signed": "signed rewrites are not supported",
+    "rate_limit": "limits of rules are not supported",
+    "edge_handler": "edge functions are not supported",
+    "headers": "headers for other servers are not supported",
 }
 
 
@@ -46,14 +49,17 @@ class RedirectRules:
 
 def parse_redirects(text: str) -> RedirectRules:
     """Return the rules of a file. Every text is one: what can't be used is in `problems`, by line."""
+    lines = enumerate(text.removeprefix("\ufeff").split("\n"), 1)
+    return make_redirects(NAME, ((f"line {number}", words) for number, line in lines if (words := _split_words(line))))
+
+
+def make_redirects(file: str, rules: Iterable[tuple[str, Sequence[str]]]) -> RedirectRules:
+    """Return the rules that are spelt as the words of a line each, with its place in `file`."""
     forced: list[Route] = []
     others: list[Route] = []
     problems: list[str] = []
     patterns = 0
-    for number, line in enumerate(text.removeprefix("\ufeff").split("\n"), 1):
-        words = _split_words(line)
-        if not words:
-            continue
+    for number, (place, words) in enumerate(rules):
         try:
             route, is_forced = _parse_line(words)
             if compile_rule(number, route).literal is None:
@@ -61,10 +67,15 @@ def parse_redirects(text: str) -> RedirectRules:
                 if patterns > PATTERN_LIMIT:
                     raise Invalid(what=f"there are more than {PATTERN_LIMIT:,} rules with * or :names")
         except Invalid as error:
-            problems.append(f"{NAME} line {number}: {error.facts.get('what', error)} (left out)")
+            problems.append(f"{file} {place}: {error.facts.get('what', error)} (left out)")
             continue
-        (forced if is_forced else others).append(replace(route, origin=f"{NAME} line {number}"))
+        (forced if is_forced else others).append(replace(route, origin=f"{file} {place}"))
     return RedirectRules(tuple(forced), tuple(others), tuple(problems))
+
+
+def join_redirects(first: RedirectRules, then: RedirectRules) -> RedirectRules:
+    """Return the rules of two files, of which `first` is asked first."""
+    return RedirectRules(first.forced + then.forced, first.others + then.others, first.problems + then.problems)
 
 
 def _split_words(line: str) -> list[str]:

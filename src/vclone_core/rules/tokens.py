@@ -16,7 +16,7 @@ LENGTH: Final = 40
 CHECK_LENGTH: Final = 6  # 62**6 > 2**32
 SPACE: Final = len(ALPHABET) ** LENGTH
 
-PREFIXES: Final = {"api": "vct", "session": "vcs", "link": "vcl"}
+PREFIXES: Final = {"api": "vct", "session": "vcs", "link": "vcl", "hook": "vch"}
 _PATTERNS: Final = {
     kind: re.compile(rf"({prefix}_[{ALPHABET}]{{{LENGTH}}})([{ALPHABET}]{{{CHECK_LENGTH}}})")
     for kind, prefix in PREFIXES.items()

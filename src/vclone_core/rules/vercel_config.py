@@ -1,6 +1,6 @@
-"""`vercel.json` -> routes: redirects, rewrites, headers, cleanUrls, trailingSlash, and `routes`.
+"""`vercel.json` -> routes: redirects, rewrites, headers, cleanUrls, trailingSlash, and `routes`; and the build's keys.
 
-Whatever else the file says is for builds, and is left alone here. https://vercel.com/docs/project-configuration
+Whatever else the file says belongs to other platforms' machinery. https://vercel.com/docs/project-configuration
 """
 
 from __future__ import annotations
@@ -14,11 +14,15 @@ from typing import Any, Final
 from vclone_core.errors import DetectFailed, Invalid
 from vclone_core.models import Route
 from vclone_core.rules.conditions import compile_condition, list_captures
+from vclone_core.rules.file_settings import FileSettings
+from vclone_core.rules.globs import match_linear
 from vclone_core.rules.pathpatterns import PathPattern, compile_path, fill_names, fill_template, list_names
 from vclone_core.rules.raw_routes import FIELDS, PHASES, Problems, convert_route, is_text, read_fields
 from vclone_core.rules.tables import compile_rule
 
 NAME: Final = "vercel.json"
+COMMAND_LENGTH: Final = 4096
+NAME_LENGTH: Final = 256
 
 # With clean URLs a page has one address: without `.html`, without `index`.
 INDEX_SOURCE: Final = "^/(?:(.+)/)?index(?:\\.html)?/?$"
@@ -33,8 +37,9 @@ _REDIRECTS: Final = (301, 302, 303, 307, 308)
 
 @dataclass(frozen=True, slots=True)
 class VercelConfig:
-    """What a `vercel.json` says of routing.
+    """What a `vercel.json` says of builds and of routing.
 
+    `settings` are the build's; `deployed` says of branches, by name or glob, whether their pushes are deployed.
     `first` are its redirects and whatever else comes before the files, `headers` come behind them; `phases` are for
     later. With `clean_urls` a page is served without its `.html`.
     """
@@ -43,6 +48,8 @@ class VercelConfig:
     headers: tuple[Route, ...] = ()
     phases: Mapping[str, tuple[Route, ...]] = field(default_factory=dict)
     clean_urls: bool = False
+    settings: FileSettings = field(default_factory=lambda: FileSettings(NAME))
+    deployed: Mapping[str, bool] = field(default_factory=dict)
 
 
 def parse_vercel_config(text: str) -> VercelConfig:
@@ -59,13 +66,66 @@ def parse_vercel_config(text: str) -> VercelConfig:
     redirects = [*_read_list(raw, "redirects", _make_redirect, problems)]
     headers = [*_read_list(raw, "headers", _make_headers, problems)]
     rewrites = [*_read_list(raw, "rewrites", _make_rewrite, problems)]
+    settings = _read_settings(raw, problems)
+    deployed = _read_deployed(raw.get("git"), problems)
     problems.raise_any()
     slash = flags["trailingSlash"]
     first = [*_clean_urls(flags["cleanUrls"], slash), *_trailing_slash(slash), *legacy.pop("", ()), *redirects]
     filesystem = (*legacy.pop("filesystem", ()), *rewrites)
     return VercelConfig(
-        tuple(first), tuple(headers), {"filesystem": filesystem, **legacy}, clean_urls=flags["cleanUrls"] is True
+        tuple(first),
+        tuple(headers),
+        {"filesystem": filesystem, **legacy},
+        clean_urls=flags["cleanUrls"] is True,
+        settings=FileSettings(NAME, settings),
+        deployed=deployed,
     )
+
+
+def is_branch_deployed(config: VercelConfig, branch: str | None) -> bool:
+    """Say whether a push of `branch` is deployed: `git.deploymentEnabled`, where the branch's own name comes first."""
+    named = {name: flag for name, flag in config.deployed.items() if name == branch}
+    matching = {name: flag for name, flag in config.deployed.items() if branch and match_linear(name, branch)}
+    return next(iter((named or matching).values()), True)
+
+
+# Key of the file -> the project setting that it is.
+_SETTINGS: Final = {
+    "buildCommand": "build_command",
+    "installCommand": "install_command",
+    "outputDirectory": "output_directory",
+    "ignoreCommand": "ignore_command",
+    "framework": "framework",
+}
+
+
+def _read_settings(raw: Mapping[str, Any], problems: Problems) -> dict[str, str]:
+    """Return the settings that the file says; null means the default, but of `framework`: none."""
+    found: dict[str, str] = {}
+    for key, name in _SETTINGS.items():
+        value = raw.get(key)
+        if key == "framework" and key in raw and value is None:
+            found[name] = "static"
+        elif value is None:
+            continue
+        elif not isinstance(value, str) or len(value) > COMMAND_LENGTH or "\0" in value:
+            problems.add(key, f"must be a text of at most {COMMAND_LENGTH} characters, or null")
+        else:
+            found[name] = value
+    return found
+
+
+def _read_deployed(raw: Any, problems: Problems) -> dict[str, bool]:
+    """Return which branches `git.deploymentEnabled` speaks of, by name or glob; `**` is every branch."""
+    said = raw.get("deploymentEnabled") if isinstance(raw, dict) else None
+    if said is None:
+        return {}
+    if isinstance(said, bool):
+        return {"**": said}
+    if not isinstance(said, dict) or not all(isinstance(flag, bool) for flag in said.values()):
+        problems.add("git.deploymentEnabled", "must be true, false, or an object of branches with true or false")
+        return {}
+    return {name: flag for name, flag in said.items() if len(name) <= NAME_LENGTH}
 
 
 def _clean_urls(is_on: bool | None, slash: bool | None) -> Iterator[Route]:

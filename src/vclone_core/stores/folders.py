@@ -20,14 +20,14 @@ _READ: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
 _FOLDER: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_DIRECTORY
 
 
-def read_listing(folder: Path, wanted: Collection[str] = PLAN_FILES) -> Listing:
-    """Return the files of a source, at most `MAX_PATHS` and `MAX_DEPTH` folders deep, with the texts of those wanted.
+def read_listing(folder: Path, wanted: Collection[str] = PLAN_FILES, *, depth: int = MAX_DEPTH) -> Listing:
+    """Return the files of a source, at most `MAX_PATHS` and `depth` folders deep, with the texts of those wanted.
 
     `wanted` holds globs (`rules.frameworks.list_wanted_texts`). `.git` and `node_modules` are left out, links and
     special files too; a text longer than `MAX_TEXT_BYTES` is cut, bytes that are no UTF-8 are replaced.
     """
     paths: list[str] = []
-    for path in _walk(folder, "", MAX_DEPTH):
+    for path in _walk(folder, "", depth):
         paths.append(path)
         if len(paths) >= MAX_PATHS:
             break

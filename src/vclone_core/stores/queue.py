@@ -96,12 +96,14 @@ async def heartbeat(db: Queries, claim: Claim, *, lease_s: float) -> Hold:
     return Hold.CANCELLED if row["is_cancel_requested"] else Hold.HELD
 
 
-async def finish(db: Queries, claim: Claim, event: Event, *, failure: Failure | None = None) -> Deployment | None:
-    """End a claim by `event` (fail, cancel, skip, give_back); None when the claim no longer holds.
+async def finish(
+    db: Queries, claim: Claim, event: Event, *, failure: Failure | None = None, reason: str | None = None
+) -> Deployment | None:
+    """End a claim by `event` (fail, cancel, skip with its `reason`, give_back); None when the claim no longer holds.
 
     A build that somebody wants to end isn't given back: None too, and the caller ends it with `cancel`.
     """
-    return await _leave(db, claim.fence, Loss(event), failure=failure, counts=False)
+    return await _leave(db, claim.fence, Loss(event), failure=failure, counts=False, reason=reason)
 
 
 async def retry(db: Queries, claim: Claim, *, max_attempts: int, failure: Failure) -> Deployment | None:
@@ -166,13 +168,29 @@ async def cancel(db: Database, deployment_id: str) -> Deployment:
             raise WrongState(state=state, needed="queued or building")
 
 
-async def cancel_superseded(db: Queries, newer: Deployment) -> list[Deployment]:
-    """Cancel the older queued deployments of the same branch of the same project."""
-    cancelled = decide_state(State.QUEUED, Event.CANCEL)
+async def cancel_superseded(db: Queries, newer: Deployment, *, production_branch: str) -> list[Deployment]:
+    """Call off the older deployments of the same branch and target: a queued one is cancelled when this returns.
+
+    A building one is returned as `building`: its worker ends it, within seconds of a wake.
+    """
     rows = await db.fetch(
-        "cancel_superseded", newer.project_id, newer.source.ref, newer.target.value, newer.sequence, cancelled.value
+        "cancel_superseded",
+        newer.project_id,
+        newer.source.ref,
+        production_branch,
+        newer.target.value,
+        newer.sequence,
+        f"superseded by {newer.id}",
+        decide_state(State.QUEUED, Event.CANCEL).value,
     )
     return [records.deployment_from(row) for row in rows]
+
+
+async def skip(db: Queries, deployment: Deployment, *, reason: str) -> Deployment:
+    """Skip a deployment that was just queued, in the same transaction."""
+    row = await db.fetch_one("skip_queued", deployment.id, decide_state(State.QUEUED, Event.SKIP).value, reason)
+    assert row is not None
+    return records.deployment_from(row)
 
 
 async def cancel_orphans(db: Queries) -> list[Deployment]:
@@ -239,6 +257,7 @@ async def _leave(
     failure: Failure | None,
     counts: bool,
     only_expired: bool = False,
+    reason: str | None = None,
 ) -> Deployment | None:
     state = decide_state(State.BUILDING, loss.event)
     row: Record | None = await db.fetch_one(
@@ -251,5 +270,6 @@ async def _leave(
         counts,
         loss.event in (Event.RETRY, Event.GIVE_BACK),
         only_expired,
+        reason,
     )
     return None if row is None else records.deployment_from(row)

@@ -9,6 +9,7 @@ from typing import Any, Final
 from vclone_core.models import (
     Alias,
     AliasKind,
+    DeployHook,
     Deployment,
     Failure,
     Project,
@@ -17,6 +18,7 @@ from vclone_core.models import (
     State,
     Target,
     Team,
+    Trigger,
     User,
 )
 from vclone_core.stores.postgres import Queries, Record
@@ -35,7 +37,14 @@ def team_from(row: Record) -> Team:
 
 def settings_from(raw: Mapping[str, Any]) -> ProjectSettings:
     """Return the settings in a row; names that this version doesn't know are left out."""
-    return ProjectSettings(**{name: value for name, value in raw.items() if name in _SETTINGS})
+    return ProjectSettings(**_known_settings(raw))
+
+
+def _known_settings(raw: Mapping[str, Any]) -> dict[str, Any]:
+    # JSON has lists where frozen values have tuples.
+    return {
+        name: tuple(value) if isinstance(value, list) else value for name, value in raw.items() if name in _SETTINGS
+    }
 
 
 def settings_row(settings: ProjectSettings) -> dict[str, Any]:
@@ -44,8 +53,7 @@ def settings_row(settings: ProjectSettings) -> dict[str, Any]:
 
 def with_overrides(project: Project, overrides: Mapping[str, Any]) -> Project:
     """Return the project as one deployment sees it."""
-    known = {name: value for name, value in overrides.items() if name in _SETTINGS}
-    return replace(project, settings=replace(project.settings, **known))
+    return replace(project, settings=replace(project.settings, **_known_settings(overrides)))
 
 
 def project_from(row: Record) -> Project:
@@ -90,6 +98,19 @@ def deployment_from(row: Record) -> Deployment:
         finished_at=row["finished_at"],
         step_seconds=row["step_seconds"],
         step=row["step"],
+        trigger=Trigger(row["trigger"]),
+        reason=row["reason"],
+    )
+
+
+def hook_from(row: Record) -> DeployHook:
+    return DeployHook(
+        id=row["id"],
+        project_id=row["project_id"],
+        name=row["name"],
+        branch=row["branch"],
+        created_at=row["created_at"],
+        last_used_at=row["last_used_at"],
     )
 
 
@@ -133,6 +154,7 @@ async def insert_deployment(
     overrides: Mapping[str, Any],
     sequence: int,
     created_by: str | None,
+    trigger: Trigger = Trigger.REQUEST,
 ) -> Deployment:
     row = await db.fetch_one(
         "insert_deployment",
@@ -144,6 +166,7 @@ async def insert_deployment(
         sequence,
         int(target is Target.PRODUCTION),
         created_by,
+        trigger.value,
     )
     assert row is not None
     return deployment_from(row)

@@ -12,9 +12,9 @@ from typing import Final
 from vclone_core.build.context import OutputFile, Work
 from vclone_core.errors import OutputMissing, OutputRefused
 from vclone_core.models import BuildLimits
-from vclone_core.rules.headers_file import parse_headers
+from vclone_core.rules.headers_file import join_headers, parse_headers
 from vclone_core.rules.output import Tally, check_path, format_size, is_secret, is_skipped, pick_output
-from vclone_core.rules.redirects_file import parse_redirects
+from vclone_core.rules.redirects_file import join_redirects, parse_redirects
 from vclone_core.rules.route_sources import RULE_FILES, OutputConfig, clean_pages, parse_output_config
 from vclone_core.rules.types import pick_type
 from vclone_core.rules.vercel_config import NAME as VERCEL_JSON
@@ -87,6 +87,9 @@ async def _read_rule_files(work: Work) -> None:
     if headers is not None:
         work.headers = await asyncio.to_thread(parse_headers, headers)
         await log.line(f"_headers: {len(work.headers.routes):,} rules")
+    # What stands in `_redirects` and `_headers` goes before what stands in netlify.toml, as at Netlify.
+    work.redirects = join_redirects(work.redirects, work.netlify.redirects)
+    work.headers = join_headers(work.headers, work.netlify.headers)
     problems = (*work.redirects.problems, *work.headers.problems)
     for problem in problems[:TOLD_PROBLEMS]:
         await log.line(problem)

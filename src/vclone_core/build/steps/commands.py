@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from vclone_core.build.context import Work
 from vclone_core.errors import StepFailed
 from vclone_core.models import Target
@@ -10,8 +12,15 @@ from vclone_core.rules.failures import name_failure
 from vclone_core.rules.names import deployment_host
 
 
-async def run_command(work: Work, command: str, *, failed: type[StepFailed], left_out: tuple[str, ...] = ()) -> None:
-    """Run a command line in the root directory with the build's environment, without the variables `left_out`.
+async def run_command(
+    work: Work,
+    command: str,
+    *,
+    failed: type[StepFailed],
+    folder: Path | None = None,
+    left_out: tuple[str, ...] = (),
+) -> None:
+    """Run a command line in `folder`, else the root directory, with the build's environment but for `left_out`.
 
     Raises `OutOfMemory`, `BuildTimeout`, `MissingScript`, or `failed` with the cause, as far as it can be found.
     """
@@ -19,8 +28,9 @@ async def run_command(work: Work, command: str, *, failed: type[StepFailed], lef
     build.log.tail.clear()
     await build.log.line(f"$ {command}")
     env = {name: value for name, value in plan_environment(work).items() if name not in left_out}
-    depth = len(work.root.relative_to(work.folder).parts)
-    status = await work.run(plan_user_command(command, depth=depth), cwd=work.root, env=env)
+    folder = folder or work.root
+    depth = len(folder.relative_to(work.folder).parts)
+    status = await work.run(plan_user_command(command, depth=depth), cwd=folder, env=env)
     if status.is_ok:
         return
     raise name_failure(
@@ -34,9 +44,11 @@ async def run_command(work: Work, command: str, *, failed: type[StepFailed], lef
 
 
 def plan_environment(work: Work) -> dict[str, str]:
-    """Return every variable of the build's commands: the framework's, the platform's, then the project's own."""
+    """Return every variable of the build's commands.
+
+    The platform's, the framework's (once it is known), those of `netlify.toml`, then the project's own, which win.
+    """
     build, plan = work.build, work.plan
-    assert plan is not None and work.detection is not None
     deployment, project = build.claim.deployment, build.claim.project
     host = deployment_host(project.name, deployment.id, build.settings.base_domain)
     given = build_environment(
@@ -46,6 +58,6 @@ def plan_environment(work: Work) -> dict[str, str]:
         project=project.name,
         deployment_id=deployment.id,
         source=work.source,
-        public_prefix=work.detection.definition.public_prefix,
+        public_prefix=work.detection.definition.public_prefix if work.detection else None,
     )
-    return {**given, **plan.env, **build.environment}
+    return {**given, **(plan.env if plan else {}), **work.netlify.environment, **build.environment}

@@ -34,7 +34,9 @@ async def install_packages(work: Work) -> None:
                 package=plan.provision,
             )
     # Package managers leave development packages out where NODE_ENV is production, and builds need those.
-    await run_command(work, plan.install_command, failed=InstallFailed, left_out=("NODE_ENV",))
+    up = plan.install_directory.count("..")
+    folder = work.root.parents[up - 1] if up else work.root
+    await run_command(work, plan.install_command, failed=InstallFailed, folder=folder, left_out=("NODE_ENV",))
 
 
 async def _compare_node(work: Work) -> None:

@@ -1,6 +1,6 @@
 -- name: insert_deployment
-insert into deployments (id, project_id, target, source, overrides, sequence, priority, created_by)
-values ($1, $2, $3, $4, $5, $6, $7, $8)
+insert into deployments (id, project_id, target, source, overrides, sequence, priority, created_by, trigger)
+values ($1, $2, $3, $4, $5, $6, $7, $8, $9)
 returning *;
 
 -- name: fetch_deployment
@@ -13,6 +13,17 @@ where p.team_id = $1 and p.deleted_at is null
 
 -- name: fetch_deployment_by_id
 select * from deployments where id = $1;
+
+-- name: fetch_previous_commit
+-- The commit that a push is compared with: of the newest ready deployment of its branch before it ($2, or the
+-- production branch $3 where none is named), else of what production shows.
+select coalesce(
+    (select d.source ->> 'sha' from deployments d
+     where d.project_id = $1 and d.state = 'ready' and d.source ->> 'kind' = 'git' and d.sequence < $4
+       and coalesce(d.source ->> 'ref', $3) = coalesce($2, $3)
+     order by d.sequence desc limit 1),
+    (select d.source ->> 'sha' from aliases a join deployments d on d.id = a.deployment_id
+     where a.project_id = $1 and a.kind = 'production' and d.source ->> 'kind' = 'git')) as sha;
 
 -- name: list_deployments
 select d.*

@@ -59,13 +59,13 @@ returning cancel_requested_at is not null as is_cancel_requested;
 -- name: leave_building
 -- Ends an attempt's hold on a build. $4 the new state, $5 is it final, $6 failure (without a step: in the one that
 -- runs), $7 seconds of rest, $8 does it count as lost, $9 only when nobody asked to cancel, $10 only when the lease
--- ran out.
+-- ran out, $11 why it was skipped.
 update deployments
 set state = $4, slot = null, lease_until = null,
     failure = $6::jsonb || jsonb_build_object('step', coalesce($6::jsonb ->> 'step', step)),
     finished_at = case when $5 then clock_timestamp() end,
     not_before = clock_timestamp() + make_interval(secs => $7),
-    lost_attempts = lost_attempts + $8::int, rung_at = null
+    lost_attempts = lost_attempts + $8::int, rung_at = null, reason = coalesce($11, reason)
 where id = $1 and attempt = $2 and worker_id = $3 and state = 'building'
   and (not $9 or cancel_requested_at is null)
   and (not $10 or lease_until < clock_timestamp())
@@ -90,13 +90,23 @@ where id = $1 and state = 'building'
 returning *;
 
 -- name: cancel_superseded
--- Older queued deployments of one branch. One that is being claimed right now is left to its worker.
-update deployments set state = $5, finished_at = now(), cancel_requested_at = now()
+-- Older deployments of one branch that are not final: $2 the branch, $3 the production branch, which a deployment
+-- without a ref is of, $6 why. Queued ones are cancelled here, building ones by their worker.
+update deployments
+set state = case when state = 'queued' then $7 else state end,
+    finished_at = case when state = 'queued' then now() end,
+    cancel_requested_at = coalesce(cancel_requested_at, now()), reason = $6
 where id in (
     select id from deployments
-    where project_id = $1 and state = 'queued' and source ->> 'kind' = 'git'
-      and source ->> 'ref' is not distinct from $2 and target = $3 and sequence < $4
-    for no key update skip locked)
+    where project_id = $1 and state in ('queued', 'building') and source ->> 'kind' = 'git'
+      and coalesce(source ->> 'ref', $3) = coalesce($2, $3) and target = $4 and sequence < $5
+    order by id
+    for no key update)
+returning *;
+
+-- name: skip_queued
+update deployments set state = $2, finished_at = now(), reason = $3
+where id = $1 and state = 'queued'
 returning *;
 
 -- name: cancel_orphans
