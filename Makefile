@@ -6,9 +6,11 @@ export PATH := $(CURDIR)/.venv/bin:$(PATH)
 CHECKED = src plugins tests benchmarks dashboard frameworks scripts
 
 OUTSIDE = platform or browser or minio or registry or podman
+# Outside of both; `make test-builds` runs them.
+SLOWEST = builds
 
 .DEFAULT_GOAL := help
-.PHONY: help setup up test test-all lint format lock bench docs
+.PHONY: help setup up test test-all test-builds lint format lock bench docs
 
 help:  ## Show this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | expand -t 10
@@ -20,10 +22,13 @@ up: setup  ## Run the whole platform on this machine
 	@./vclone up
 
 test: setup  ## Run the tests that need this machine only; PYTEST holds more options
-	@$(PYTHON) -m pytest -q -n 3 --dist loadfile -m "not ($(OUTSIDE))" $(PYTEST)
+	@$(PYTHON) -m pytest -q -n 3 --dist loadfile -m "not ($(OUTSIDE) or $(SLOWEST))" $(PYTEST)
 
 test-all: setup  ## Run those that start whole platforms, Chromium, MinIO, or install from npm
 	@$(PYTHON) -m pytest -q -rs --timeout 300 -m "$(OUTSIDE)" $(PYTEST)
+
+test-builds: setup  ## Install, build and visit real projects; VCLONE_TEST_RUNNER names the runner
+	@$(PYTHON) -m pytest -q -s tests/build/test_projects.py $(PYTEST)
 
 lint: setup  ## Check style, types and the direction of imports
 	@$(PYTHON) -m ruff check $(CHECKED)

@@ -1,0 +1,3 @@
+export function blow() {
+  document.body.dataset.wind = 'west';
+}

@@ -1,0 +1,3 @@
+import './style.css';
+
+document.title = `Bells of ${import.meta.env.VITE_VCLONE_PROJECT}`;

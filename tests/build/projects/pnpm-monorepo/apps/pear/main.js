@@ -1,0 +1,3 @@
+import { describe } from '@orchard/fruit';
+
+document.querySelector('#name').textContent = describe('pear');

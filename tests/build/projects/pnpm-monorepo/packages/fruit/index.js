@@ -1,0 +1,3 @@
+export function describe(name) {
+  return `A ripe ${name}`;
+}

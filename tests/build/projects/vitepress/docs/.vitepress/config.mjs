@@ -1,0 +1,1 @@
+export default { title: 'Knots', description: 'How to tie them' };
