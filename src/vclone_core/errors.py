@@ -104,6 +104,13 @@ class BadTarget(Invalid):
     code = "bad_target"
 
 
+class Misdirected(Invalid):
+    """This connection is for another host."""
+
+    code, status = "misdirected", 421
+    hint = "Open a connection to this host."
+
+
 class TargetTooLong(Invalid):
     """The address of this request is too long."""
 

@@ -13,7 +13,7 @@ from typing import Any
 import pluggy
 
 from vclone_core.models import Alias, Deployment, FileEntry, Project, Route
-from vclone_core.protocols import BuildRunnerFactory, ObjectStoreFactory
+from vclone_core.protocols import BuildRunnerFactory, CertificateIssuerFactory, ObjectStoreFactory
 
 PROJECT = "vclone"
 hookspec = pluggy.HookspecMarker(PROJECT)
@@ -66,10 +66,11 @@ def register_function_runtimes() -> Mapping[str, Callable[..., Any]]:
 
 
 @hookspec
-def register_certificate_issuers() -> Mapping[str, Callable[..., Any]]:
-    """Offer issuers of certificates by name: `acme`, `internal`.
+def register_certificate_issuers() -> Mapping[str, CertificateIssuerFactory]:
+    """Offer issuers of certificates by name: `{"internal": make_issuer}`.
 
-    Provider. Called once at the start of the API.
+    `VCLONE_EDGE_CERTIFICATE_ISSUER` names the one in use. Provider. Called once at the start of the edge, and by
+    `vclone tls`.
     """
     raise NotImplementedError
 

@@ -184,3 +184,50 @@ class RunnerConfig:
 
 
 BuildRunnerFactory = Callable[[RunnerConfig], BuildRunner]
+
+
+@dataclass(frozen=True, slots=True)
+class IssuerConfig:
+    """Where an issuer may keep what it has to (`data_dir`), and the domain that platform hosts are below."""
+
+    data_dir: Path
+    base_domain: str
+
+
+@dataclass(frozen=True, slots=True)
+class IssuedCertificate:
+    """A certificate with what is needed to serve it: PEM, the host's own certificate first. `not_after_s`: Unix time.
+
+    `key` is PKCS #8 without a pass phrase.
+    """
+
+    chain: bytes
+    key: bytes
+    not_after_s: float
+
+
+class CertificateIssuer(Protocol):
+    """Makes certificates for hosts.
+
+    `authority` is the PEM certificate that clients have to trust first; empty where they do already. `is_instant` says
+    that `issue` needs nobody else and returns within milliseconds: only then it is called while a client waits for
+    its handshake, else ahead of time and in a thread.
+    """
+
+    @property
+    def authority(self) -> bytes: ...
+
+    @property
+    def is_instant(self) -> bool: ...
+
+    def names_for(self, host: str) -> tuple[str, ...]:
+        """Return the names of the certificate that would stand for `host`; none where it is not ours to certify.
+
+        Does no I/O, and says the same for every host of one certificate.
+        """
+
+    def issue(self, names: Sequence[str]) -> IssuedCertificate:
+        """Return a new certificate for `names`, as `names_for` had them. Raises `VcloneError` with the reason."""
+
+
+CertificateIssuerFactory = Callable[[IssuerConfig], CertificateIssuer]

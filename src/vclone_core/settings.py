@@ -47,7 +47,12 @@ class Settings(BaseSettings):
     edge_server: str = Field("granian", pattern="^(granian|hypercorn)$", description="Edge engine.")
     edge_fronts: int = Field(1, ge=1, le=16, description="Connection fronts; one feeds three or four workers.")
     edge_certificates: Path | None = Field(None, description="Folder of NAME.crt and NAME.key; turns TLS on.")
+    edge_certificate_issuer: str = Field("", description="Plugin that makes certificates, `internal`; turns TLS on.")
     edge_tls_port: int = Field(8443, ge=1, le=65535, description="Port for TLS, where there are certificates.")
+    edge_public_tls_port: int | None = Field(None, ge=1, le=65535, description="TLS port in URLs, when not that one.")
+    edge_https_redirect: bool = Field(True, description="Send http:// on to https:// for hosts with a certificate.")
+    edge_hsts_s: int = Field(0, ge=0, description="Have browsers insist on https:// this long (HSTS); 0: don't.")
+    edge_http3: bool = Field(False, description="Also offer HTTP/3, on the UDP port of the TLS port's number.")
     edge_h2_prior_knowledge: bool = Field(False, description="Accept HTTP/2 without TLS, by prior knowledge.")
     edge_connections_per_address: int = Field(
         100, ge=1, le=60_000, description="Open connections per client address, or IPv6 /64; raise it behind a proxy."
@@ -117,8 +122,14 @@ class Settings(BaseSettings):
         return (init_settings,)
 
     @property
-    def public_port(self) -> int:
+    def has_tls(self) -> bool:
+        """Whether the edge speaks TLS itself."""
+        return self.edge_certificates is not None or bool(self.edge_certificate_issuer)
+
+    def public_port(self, scheme: str) -> int:
         """The port that belongs in a deployment's URL."""
+        if scheme == "https":
+            return self.edge_public_tls_port or self.edge_tls_port
         return self.edge_public_port or self.edge_port
 
     def list_secrets(self) -> tuple[str, ...]:
@@ -128,7 +139,13 @@ class Settings(BaseSettings):
 
     def site_url(self, host: str) -> str:
         """Return the URL a visitor types for `host`."""
-        return f"http://{host}" + ("" if self.public_port == 80 else f":{self.public_port}")
+        scheme = "https" if self.has_tls else "http"
+        return f"{scheme}://{join_port(host, scheme, self.public_port(scheme))}"
+
+
+def join_port(host: str, scheme: str, port: int) -> str:
+    """Return an authority, without the port that its scheme stands for."""
+    return host if port == {"http": 80, "https": 443}[scheme] else f"{host}:{port}"
 
 
 def load_settings(environ: Mapping[str, str], **overrides: Any) -> Settings:

@@ -28,6 +28,7 @@ from vclone_core.rules.requests import Request
 from vclone_core.settings import Settings
 from vclone_edge.accesslog import Line
 from vclone_edge.flow import Settled, build_authority, read_request, settle
+from vclone_edge.https import Https
 from vclone_edge.metrics import TYPE as METRICS_TYPE
 from vclone_edge.metrics import format_metrics
 from vclone_edge.parts import EdgeParts, build_parts
@@ -137,6 +138,12 @@ class _Exchange:
             if is_near and request.path == METRICS_PATH:
                 await self.answer(_answer_text(200, format_metrics(self.parts), METRICS_TYPE))
                 return
+            if self.parts.https is not None:
+                redirect = self.secure(self.parts.https, request)
+                if redirect is not None:
+                    await self.drain(request)
+                    await self.answer(redirect)
+                    return
             settled = await settle(self.parts, request)
             if isinstance(settled.answer, Forward):
                 await self.pass_on(settled.answer, settled, request)
@@ -154,6 +161,13 @@ class _Exchange:
                 raise
             log.exception("request.failed", request_id=self.request_id, host=self.host)
             await self.answer_failure(Internal(id=self.request_id))
+
+    def secure(self, https: Https, request: Request) -> Answer | None:
+        """Return the redirect that a request over http:// gets; raise for one on the wrong connection."""
+        peer = lookup(self.scope)
+        if peer.is_tls:
+            self.say(*https.headers)
+        return https.judge(request, peer)
 
     async def drain(self, request: Request) -> None:
         """Take in a request's body, which no answer of ours needs, so that it blocks nobody; too much of it closes."""
@@ -174,7 +188,7 @@ class _Exchange:
         parts = self.parts
         parts.counters.stale += settled.is_stale
         self.say(STALE if settled.is_stale else MISS)
-        client, authority = lookup(self.scope)[0], build_authority(parts, request.host)
+        client, authority = lookup(self.scope)[0], build_authority(parts, request)
         relay = parts.proxy.open(forward, request, client=client, authority=authority)
         try:
             await relay.run(self.receive, self.send, project_id=settled.project_id, extra=self.extra)

@@ -66,6 +66,8 @@ class Arrival(Connection):
             self.close()
         else:
             self.client.alpn = sock.selected_alpn_protocol()
+            # Absent where the client named no server.
+            self.client.certificate = getattr(sock, "certificate_identity", "")
             self._stage = _Stage.HEAD
             self._deadline = self.front.now + self.front.limits.header_s
             self.listen(EPOLLIN)

@@ -32,12 +32,13 @@ class Client:
     opened_at: float
     is_tls: bool
     alpn: str | None = None
+    certificate: str = ""
     events: int = EPOLLIN
 
     @property
     def name(self) -> str:
         """What connections to workers on its behalf are called."""
-        return socket_name(self.address, self.port, is_tls=self.is_tls)
+        return socket_name(self.address, self.port, is_tls=self.is_tls, certificate=self.certificate)
 
 
 class Connection:

@@ -27,6 +27,7 @@ from vclone_core.rules.objectkeys import manifest_key
 from vclone_core.rules.requests import Request, check_framing, find_hosts, join_fields
 from vclone_core.rules.targets import parse_query, parse_target
 from vclone_core.rules.templates import quote_path
+from vclone_core.settings import join_port
 from vclone_edge.cache import Known
 from vclone_edge.parts import EdgeParts
 from vclone_edge.peers import lookup
@@ -155,13 +156,11 @@ async def _load_manifest(parts: EdgeParts, known: Known) -> tuple[CompiledManife
         return await parts.manifests.load(known.fallback), True
 
 
-def build_authority(parts: EdgeParts, host: str) -> str:
-    """Return a host of ours as it stands in an address bar."""
-    port = parts.settings.public_port
-    return host if port in (80, 443) else f"{host}:{port}"
+def build_authority(parts: EdgeParts, request: Request) -> str:
+    """Return the request's host as it stands in an address bar."""
+    return join_port(request.host, request.scheme, parts.settings.public_port(request.scheme))
 
 
 def _build_location(parts: EdgeParts, host: str, request: Request) -> str:
-    return f"{request.scheme}://{build_authority(parts, host)}{quote_path(request.path)}" + (
-        f"?{request.query}" if request.query else ""
-    )
+    authority = join_port(host, request.scheme, parts.settings.public_port(request.scheme))
+    return f"{request.scheme}://{authority}{quote_path(request.path)}" + (f"?{request.query}" if request.query else "")

@@ -25,6 +25,7 @@ from vclone_edge.control import ControlStream
 from vclone_edge.control_api import ControlApi
 from vclone_edge.diskfiles import DiskCache
 from vclone_edge.disktier import DiskTier
+from vclone_edge.https import Https, make_https
 from vclone_edge.manifests import Manifests
 from vclone_edge.proxy import Proxy
 from vclone_edge.requestids import RequestIds
@@ -72,6 +73,7 @@ class EdgeParts:
     disk: DiskTier | None
     control: ControlStream
     access_log: AccessLog
+    https: Https | None = None
     request_ids: RequestIds = field(default_factory=RequestIds)
     counters: Counters = field(default_factory=Counters)
     is_ready: bool = False
@@ -206,4 +208,5 @@ def build_parts(settings: Settings, plugins: Plugins) -> EdgeParts:
         disk=disk,
         control=ControlStream(api, resolver, manifests),
         access_log=AccessLog(is_on=settings.log_format == "json" or settings.log_level == "debug"),
+        https=make_https(settings, plugins),
     )

@@ -1,8 +1,8 @@
 """`vclone edge`: one supervisor, its fronts, and the workers that run the app.
 
-    public port -> front (connections, TLS, limits) -> Unix socket -> granian worker -> app
+    public port -> front (connections, TLS, limits) -> Unix socket -> worker (granian, hypercorn) -> app
 
-With `VCLONE_EDGE_SERVER=hypercorn` the workers listen on the public ports themselves, and there is no front.
+With `VCLONE_EDGE_SERVER=hypercorn` the workers are hypercorn's, behind the same front.
 """
 
 from __future__ import annotations
@@ -29,8 +29,8 @@ from vclone_edge.front import Front, Limits, open_listener, tune_listener
 from vclone_edge.gate import Gate
 from vclone_edge.roster import Roster
 from vclone_edge.supervise import Supervisor
-from vclone_edge.tls import Certificates
-from vclone_edge.workers import run_granian, run_hypercorn
+from vclone_edge.tls import Certificates, open_issuer
+from vclone_edge.workers import load_app, run_granian
 
 APP = "vclone_edge.serve:app"
 
@@ -56,10 +56,18 @@ def main(settings: Settings, *, target: str = APP) -> int:
     global _settings
     _settings = settings
     configure_log(process="edge", log_format=settings.log_format, log_level=settings.log_level)
+    plugins = load_plugins(allow=settings.plugins, drop_in=settings.plugins_dir)
     if target == APP:
-        _preload(settings)
+        _preload()
+    if settings.edge_server == "hypercorn":
+        from vclone_edge.hypercorn_engine import check_version
+
+        check_version()
     descriptors = _raise_descriptor_limit()
-    certificates = Certificates(settings.edge_certificates) if settings.edge_certificates else None
+    certificates = None
+    if settings.has_tls:
+        issuer = open_issuer(settings, plugins)
+        certificates = Certificates(settings.edge_certificates, issuer, base_domain=settings.base_domain)
     plain, secure = _open_listeners(settings, with_tls=certificates is not None)
     folder, lock = _make_folder()
     roster = Roster(folder, workers=settings.edge_workers)
@@ -67,16 +75,15 @@ def main(settings: Settings, *, target: str = APP) -> int:
     per_front = max(1, int(descriptors * 0.8 / 2))
     gate = Gate(fronts=settings.edge_fronts, per_address=settings.edge_connections_per_address, per_front=per_front)
     try:
-        fronts: list[Callable[[int], None]] = []
-        workers: list[Callable[[int], None]] = []
-        for index in range(settings.edge_workers):
-            if settings.edge_server == "hypercorn":
-                workers.append(partial(_run_hypercorn, settings, target, index, plain, secure, certificates))
-            else:
-                workers.append(partial(_run_granian, settings, target, index, plain + secure, roster, descriptors))
-        if settings.edge_server == "granian":
-            for index in range(settings.edge_fronts):
-                fronts.append(partial(_run_front, settings, index, plain, secure, certificates, roster, gate))
+        run_worker = _run_hypercorn if settings.edge_server == "hypercorn" else _run_granian
+        workers: list[Callable[[int], None]] = [
+            partial(run_worker, settings, target, index, plain + secure, roster, descriptors)
+            for index in range(settings.edge_workers)
+        ]
+        fronts: list[Callable[[int], None]] = [
+            partial(_run_front, settings, index, plain, secure, certificates, roster, gate)
+            for index in range(settings.edge_fronts)
+        ]
         _log.info("edge.listening", addresses=[_describe(listener) for listener in plain + secure])
         return Supervisor(
             fronts=fronts,
@@ -90,11 +97,10 @@ def main(settings: Settings, *, target: str = APP) -> int:
         os.close(lock)
 
 
-def _preload(settings: Settings) -> None:
+def _preload() -> None:
     """Import what the workers need before they are forked: a replacement then starts in a tenth of the time."""
     import vclone_edge.app  # noqa: F401
 
-    load_plugins(allow=settings.plugins, drop_in=settings.plugins_dir)
     gc.freeze()
 
 
@@ -144,17 +150,19 @@ def _run_hypercorn(
     settings: Settings,
     target: str,
     index: int,
-    plain: list[socket.socket],
-    secure: list[socket.socket],
-    certificates: Certificates | None,
-    _generation: int,
+    listeners: list[socket.socket],
+    roster: Roster,
+    _connections: int,
+    generation: int,
 ) -> None:
+    from vclone_edge.hypercorn_engine import run_hypercorn
+
     configure_log(process=f"edge-worker-{index}", log_format=settings.log_format, log_level=settings.log_level)
+    for listener in listeners:
+        listener.close()
     run_hypercorn(
-        target=target,
-        plain=plain,
-        secure=secure,
-        certificates=certificates,
+        app=load_app(target),
+        path=roster.socket_path(index, generation),
         header_s=settings.edge_header_s,
         drain_s=settings.edge_drain_s,
     )

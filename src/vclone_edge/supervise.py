@@ -20,7 +20,7 @@ from pathlib import Path
 from vclone_core.log import get_log
 from vclone_edge.peers import HEALTH_NAME
 from vclone_edge.roster import Roster, Standing
-from vclone_edge.workers import die_with
+from vclone_edge.workers import die_with, name_process
 
 _WATCHED = (signal.SIGTERM, signal.SIGINT, signal.SIGCHLD, signal.SIGHUP)
 _TICK_S = 0.02
@@ -71,8 +71,6 @@ class Supervisor:
         self._drain_s = drain_s
         self._posts = [Post("front", index, run) for index, run in enumerate(fronts)]
         self._posts += [Post("worker", index, run) for index, run in enumerate(workers)]
-        # Without fronts the workers listen in public themselves, and there is no socket to probe.
-        self._is_probing = bool(fronts)
         self._has_served = False
 
     def run(self) -> int:
@@ -90,7 +88,7 @@ class Supervisor:
             for post in self._posts:
                 if not post.pid and now >= post.start_at:
                     self._start(post, now)
-                elif post.kind == "worker" and post.pid and self._is_probing:
+                elif post.kind == "worker":
                     self._look_after(post, now)
             if not self._has_served and any(post.failures >= _HOPELESS_STARTS for post in self._posts):
                 _log.error("edge.given_up", why="its processes end as soon as they start; the lines above say why")
@@ -110,7 +108,7 @@ class Supervisor:
         for post in self._posts:
             if not post.pid:
                 pause = min(pause, max(0.0, post.start_at - now))
-            elif post.kind == "worker" and self._is_probing and (post.probe is not None or not post.is_ready):
+            elif post.kind == "worker" and (post.probe is not None or not post.is_ready):
                 pause = _TICK_S
         return pause
 
@@ -125,8 +123,6 @@ class Supervisor:
         pid = os.fork()
         if pid:
             post.pid = pid
-            if not self._is_probing:
-                self._has_served = True
             return
         code = 1
         try:
@@ -136,6 +132,7 @@ class Supervisor:
                 signal.signal(number, signal.SIG_DFL)
             signal.pthread_sigmask(signal.SIG_UNBLOCK, _WATCHED)
             die_with(parent)
+            name_process(f"edge-{post.kind}-{post.index}")
             post.run(post.generation)
             code = 0
         except SystemExit as end:

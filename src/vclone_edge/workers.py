@@ -1,32 +1,28 @@
-"""The processes that run the app: granian behind the front, or hypercorn on the public sockets themselves.
+"""What the processes that run the app have in common, and granian's (hypercorn's is `hypercorn_engine.py`).
 
-Both functions run in a process forked for them and return when it is told to stop. Settings, listeners and the app's
-name come by memory; nothing secret is ever in a command line.
+A worker runs in a process forked for it and returns when it is told to stop. Settings and the app's name come by
+memory; nothing secret is ever in a command line.
 """
 
 from __future__ import annotations
 
-import asyncio
 import ctypes
 import importlib
-import logging
 import multiprocessing
 import os
 import signal
-import socket
-import ssl
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from vclone_edge.peers import is_health_probe
-from vclone_edge.tls import Certificates
 
 Scope = Mapping[str, Any]
 App = Callable[[Any, Any, Any], Awaitable[None]]
 
 _PR_SET_PDEATHSIG = 1
+_PR_SET_NAME = 15
 
 HEADER_BYTES = 32 * 1024
 STREAMS = 100
@@ -41,6 +37,11 @@ def die_with(parent: int) -> None:
     if os.getppid() != parent:
         # It was gone before it was asked for.
         os.kill(os.getpid(), signal.SIGKILL)
+
+
+def name_process(name: str) -> None:
+    """Show this process, and those it forks, under a name of at most 15 letters (`ps -o comm`)."""
+    ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_NAME, name.encode(), 0, 0, 0)
 
 
 def load_app(target: str) -> App:
@@ -104,57 +105,3 @@ def run_granian(*, target: str, path: str, header_s: float, connections: int) ->
 def _load_below(target: str, parent: int) -> App:
     die_with(parent)
     return load_app(target)
-
-
-def run_hypercorn(
-    *,
-    target: str,
-    plain: Sequence[socket.socket],
-    secure: Sequence[socket.socket],
-    certificates: Certificates | None,
-    header_s: float,
-    drain_s: float,
-) -> None:
-    """Serve the app on the public sockets until SIGTERM, without the front.
-
-    So there are no connection caps, stall limits or retries here, and hypercorn's own gaps stand: HTTP/2 without
-    back-pressure, aborted downloads that leak, prior knowledge always on. It is the engine to reach for when
-    something needs it (HTTP/3, trailers, early hints), not the one to put on the open internet.
-    """
-    import uvloop
-    from hypercorn.asyncio import serve
-    from hypercorn.config import Config
-
-    class EdgeConfig(Config):
-        def create_ssl_context(self) -> ssl.SSLContext | None:
-            return certificates.context if certificates is not None else None
-
-        @property
-        def ssl_enabled(self) -> bool:
-            return bool(secure)
-
-    config = EdgeConfig()
-    config.bind = [f"fd://{listener.fileno()}" for listener in secure or plain]
-    config.insecure_bind = [f"fd://{listener.fileno()}" for listener in plain] if secure else []
-    config.include_server_header = False
-    config.keep_alive_timeout = header_s
-    # It ends HTTP/2 connections at the limit without letting their streams finish.
-    config.keep_alive_max_requests = 2**31
-    config.graceful_timeout = drain_s
-    config.ssl_handshake_timeout = 10.0
-    config.h2_max_concurrent_streams = STREAMS
-    config.h2_max_header_list_size = HEADER_BYTES
-    config.h11_max_incomplete_size = HEADER_BYTES
-    config.accesslog = None
-    config.errorlog = logging.getLogger("hypercorn.error")
-
-    async def run() -> None:
-        stop = asyncio.Event()
-        loop = asyncio.get_running_loop()
-        for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, stop.set)
-        # Without a mode it guesses, and takes a plain function for WSGI.
-        await serve(load_app(target), config, shutdown_trigger=stop.wait, mode="asgi")
-
-    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        runner.run(run())

@@ -35,13 +35,12 @@ class Edge:
 
     @property
     def workers(self) -> list[int]:
-        """The processes that run the app: granian's own, one level below ours."""
-        return [grandchild for child in children_of(self.process.pid) for grandchild in children_of(child)]
+        """The processes that run the app: of granian's workers the lower ones."""
+        return [pid for pid in self.children if name_of(pid).startswith("edge-worker") and not children_of(pid)]
 
     @property
     def fronts(self) -> list[int]:
-        """Our children that have none themselves."""
-        return [child for child in children_of(self.process.pid) if not children_of(child)]
+        return [pid for pid in self.children if name_of(pid).startswith("edge-front")]
 
     def rss(self) -> int:
         return sum(rss(pid) for pid in [self.process.pid, *self.children])
@@ -63,6 +62,13 @@ def children_of(pid: int) -> list[int]:
         for task in os.listdir(f"/proc/{pid}/task"):
             found += map(int, Path(f"/proc/{pid}/task/{task}/children").read_text().split())
     return found
+
+
+def name_of(pid: int) -> str:
+    try:
+        return Path(f"/proc/{pid}/comm").read_text()
+    except OSError:
+        return ""
 
 
 def descendants(pid: int) -> list[int]:
@@ -97,8 +103,14 @@ def wait_until(condition: Callable[[], bool], timeout_s: float = 10.0) -> float:
 StartEdge = Callable[..., Edge]
 
 
+@pytest.fixture(params=["granian", pytest.param("hypercorn", marks=pytest.mark.hypercorn)])
+def engine(request: pytest.FixtureRequest) -> str:
+    """Every test that starts an edge runs on each engine."""
+    return str(request.param)
+
+
 @pytest.fixture
-def start_edge(tmp_path: Path) -> Iterator[StartEdge]:
+def start_edge(tmp_path: Path, engine: str) -> Iterator[StartEdge]:
     started: list[Edge] = []
 
     def start(*, descriptors: int = 4096, app: str = "trivial:app", ready: bool = True, **settings: object) -> Edge:
@@ -106,6 +118,7 @@ def start_edge(tmp_path: Path) -> Iterator[StartEdge]:
         variables = {
             "VCLONE_EDGE_PORT": str(port),
             "VCLONE_EDGE_TLS_PORT": str(tls_port),
+            "VCLONE_EDGE_SERVER": engine,
             "EDGE_TEST_APP": app,
             **{f"VCLONE_{name.upper()}": str(value) for name, value in settings.items()},
         }

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from vclone_edge.gate import Gate, address_key
 from vclone_edge.h2watch import FRAME_HEADER_BYTES, PREFACE, FrameLimits, FrameWatch
 from vclone_edge.opening import Opening, judge_opening
-from vclone_edge.peers import is_health_probe, lookup, plain_address, socket_name
+from vclone_edge.peers import Peer, is_health_probe, lookup, plain_address, socket_name
 
 DATA, HEADERS, PRIORITY, RST_STREAM, SETTINGS, PING, WINDOW_UPDATE, CONTINUATION = 0, 1, 2, 3, 4, 6, 8, 9
 
@@ -189,13 +189,13 @@ def test_a_verdict_never_changes_as_more_comes(data: bytes, alpn: str | None, is
 def test_a_socket_name_says_who_asks(peer: str, expected: str, is_tls: bool) -> None:
     path = "/dev/shm/vclone-edge-12345678/" + socket_name(plain_address(peer), 65_535, is_tls=is_tls)
     assert len(path) < 108
-    assert lookup({"client": (path, "0"), "scheme": "http"}) == (expected, is_tls)
+    assert lookup({"client": (path, "0"), "scheme": "http"}) == Peer(expected, is_tls)
     assert not is_health_probe({"client": (path, "0")})
 
 
 def test_addresses_without_the_front() -> None:
-    assert lookup({"client": ("203.0.113.7", 5), "scheme": "https"}) == ("203.0.113.7", True)
-    assert lookup({"client": None, "scheme": "http"}) == ("", False)
+    assert lookup({"client": ("203.0.113.7", 5), "scheme": "https"}) == Peer("203.0.113.7", True)
+    assert lookup({"client": None, "scheme": "http"}) == Peer("", False)
     assert is_health_probe({"client": ("/run/x/health", "0")})
 
 

@@ -49,12 +49,12 @@ async def _app(scope: Any, receive: Any, send: Any) -> None:
     elif path.startswith("/sleep/"):
         await asyncio.sleep(float(path.split("/")[2]))
         await _answer(send, b"slept")
-    elif path == "/file":
+    elif path == "/file" and "http.response.pathsend" in scope["extensions"]:
         await send({"type": "http.response.start", "status": 200, "headers": [(b"content-type", b"text/plain")]})
         await send({"type": "http.response.pathsend", "path": os.path.abspath(__file__)})
     elif path == "/scope":
-        address, is_tls = lookup(scope)
-        echo = {"client": address, "is_tls": is_tls, "pid": os.getpid(), "version": scope["http_version"]}
+        peer = lookup(scope)
+        echo = {"client": peer.address, "is_tls": peer.is_tls, "pid": os.getpid(), "version": scope["http_version"]}
         await _answer(send, json.dumps(echo).encode(), kind=b"application/json")
     elif path == "/running":
         await _answer(send, json.dumps(RUNNING).encode())

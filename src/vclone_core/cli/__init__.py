@@ -42,6 +42,7 @@ COMMANDS: Final[dict[str, str]] = {
     "link": f"{_CLI}.login:link",
     "detect": f"{_CLI}.detect:detect",
     "explain": f"{_CLI}.explain:explain",
+    "tls": f"{_CLI}.tls:tls",
     "plugins": f"{_CLI}.plugins:plugins",
     "frameworks": f"{_CLI}.frameworks:frameworks",
 }

@@ -86,6 +86,8 @@ class Up:
             "data_dir": str(self.folder.path),
             "base_domain": settings.base_domain,
             "edge_port": str(settings.edge_port),
+            "edge_tls_port": str(settings.edge_tls_port),
+            "edge_certificate_issuer": settings.edge_certificate_issuer,
             "api_port": str(settings.api_port),
             "api_url": self.api_address,
             "database_url": settings.database_url.get_secret_value() or databases.postgres_url,
@@ -214,6 +216,7 @@ def announce(up: Up, *, took_s: float) -> None:
     """Print where everything is and what to do next."""
     site = up.settings.site_url(f"{WELCOME_PROJECT}.{up.settings.base_domain}")
     vclone = "vclone" if shutil.which("vclone") else "./vclone"
+    issues = bool(up.settings.edge_certificate_issuer)
     lines = [f"  Dashboard   {up.api_address}"]
     if up.sign_in_url is not None:
         lines.append(f"  Sign in     {up.sign_in_url}  (opens once)")
@@ -221,6 +224,7 @@ def announce(up: Up, *, took_s: float) -> None:
         f"  Sites       {site if up.has_welcome else up.edge_address}",
         f"  Data        {up.folder.path}",
         "",
+        *([f"  {vclone} tls ca              print the authority that browsers have to trust"] if issues else []),
         f"  {vclone} deploy ./my-site    deploy a folder or a git URL",
         f"  {vclone} ls                  list what is deployed",
         f"  {vclone} doctor              check this machine",

@@ -27,9 +27,17 @@ from vclone_core.errors import BadSettings
 @click.option("--port", type=click.IntRange(1, 65535), default=None, help="Port of the deployed sites.  [8080]")
 @click.option("--api-port", type=click.IntRange(1, 65535), default=None, help="Port of API and dashboard.  [9000]")
 @click.option("--base-domain", default=None, help="Sites get host names below this domain.  [localhost]")
+@click.option("--tls", is_flag=True, help="Serve the sites by https:// too, with certificates of our own authority.")
+@click.option("--tls-port", type=click.IntRange(1, 65535), default=None, help="Port of the sites for TLS.  [8443]")
 @click.option("--no-welcome", is_flag=True, help="Don't deploy the welcome site on the first start.")
 def up(
-    data_dir: Path | None, port: int | None, api_port: int | None, base_domain: str | None, no_welcome: bool
+    data_dir: Path | None,
+    port: int | None,
+    api_port: int | None,
+    base_domain: str | None,
+    tls: bool,
+    tls_port: int | None,
+    no_welcome: bool,
 ) -> None:
     """Run the whole platform on this machine, until Ctrl-C.
 
@@ -39,16 +47,21 @@ def up(
     from vclone_core.settings import load_settings
 
     path = (data_dir or default_data_dir(os.environ)).expanduser().absolute()
-    chosen = {"edge_port": port, "api_port": api_port, "base_domain": base_domain}
+    chosen = {"edge_port": port, "api_port": api_port, "base_domain": base_domain, "edge_tls_port": tls_port}
+    if tls:
+        chosen["edge_certificate_issuer"] = "internal"
     settings = load_settings(os.environ, data_dir=path, **{k: v for k, v in chosen.items() if v is not None})
-    if settings.edge_port == settings.api_port:
+    ports = [settings.edge_port, settings.api_port, *([settings.edge_tls_port] if settings.has_tls else [])]
+    if twice := next((found for found in ports if ports.count(found) > 1), None):
         raise BadSettings(
-            problems=f"Port {settings.edge_port} is chosen for the sites and for the API.",
-            hint="Choose two different ports with --port and --api-port.",
+            problems=f"Port {twice} is chosen for two things.",
+            hint="Choose different ports with --port, --tls-port and --api-port.",
         )
     patience_s = REMAINS_S if clear_remains(path) else 0.0
     check_port(settings.edge_host, settings.edge_port, "--port", patience_s=patience_s)
     check_port(settings.api_host, settings.api_port, "--api-port", patience_s=patience_s)
+    if settings.has_tls:
+        check_port(settings.edge_host, settings.edge_tls_port, "--tls-port", patience_s=patience_s)
     with open_data_dir(path, version=version("vclone")) as folder:
         from vclone_core.cli.bringup import run_platform
         from vclone_core.log import configure_log
