@@ -6,6 +6,7 @@ and the caller's polling of PostgreSQL goes on. Keys and their lifetimes:
     deployment:queue, deployment:queue:high   lists, the bell: {"deployment_id", "project_id"}; the newest 10,000
     deployment:{id}, edges, edge:acks         channels without history: something changed, look again
     edge:ids, edge:{id}, edge:{id}:ack        which edges there are (see stores/events.py): 15 s, the ack 1 hour
+    limit:{name}:{hash}                       what may only be done so often (see stores/limits.py): until it may again
 """
 
 from __future__ import annotations
