@@ -6,12 +6,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from vclone_core.actions import accounts, deployments, projects
+from vclone_core.actions import deployments, projects
 from vclone_core.models import Actor, Alias, AliasKind, Deployment, Project, State, Step
 from vclone_core.rules.access import may
 from vclone_core.rules.lifecycle import FINAL
 from vclone_core.rules.names import deployment_host, production_host
 
+from . import people, teams
 from .visit import Go, Page, Show, Visit
 
 DEPLOYMENTS_SHOWN: Final = 25
@@ -60,31 +61,6 @@ async def show_projects(visit: Visit) -> Show:
             latest = one[0] if one else None
         cards.append(ProjectCard(project, production_url(visit, project), latest))
     return Show("projects.html", {"projects": cards})
-
-
-async def show_sign_in(visit: Visit) -> Show:
-    """How to sign in."""
-    return Show("sign_in.html")
-
-
-async def ask_to_redeem(visit: Visit, token: str) -> Show:
-    """Ask before a sign-in link is used up: programs that look at links ahead of people must not spend it."""
-    return Show("redeem.html")
-
-
-async def redeem(visit: Visit, token: str) -> Go:
-    """Use a sign-in link up and sign this browser in."""
-    session = await accounts.redeem_sign_in_link(
-        visit.platform, token, user_agent=visit.user_agent, address=visit.address
-    )
-    return Go("/", session=session)
-
-
-async def sign_out(visit: Visit) -> Go:
-    """End the session, here and at the server."""
-    if visit.session is not None:
-        await accounts.end_session(visit.platform, visit.session)
-    return Go("/sign-in", signs_out=True)
 
 
 async def show_project(visit: Visit, project: str) -> Show:
@@ -202,15 +178,13 @@ def mark_steps(deployment: Deployment) -> list[StepMark]:
 
 
 PAGES: Final[tuple[Page, ...]] = (
+    *people.PAGES,
+    *teams.PAGES,
     Page("GET", "/", show_projects, "see a project"),
-    Page("GET", "/sign-in", show_sign_in, "open"),
-    Page("GET", "/sign-in/<token>", ask_to_redeem, "open"),
-    Page("POST", "/sign-in/<token>", redeem, "open"),
-    Page("POST", "/sign-out", sign_out, "see a project"),
     Page("GET", "/projects/<project>", show_project, "see a project"),
     Page("POST", "/projects/<project>/rollback", roll_back, "roll back"),
     Page("GET", "/deployments/<deployment>", show_deployment, "see a deployment"),
-    Page("POST", "/deployments/<deployment>/cancel", cancel, "cancel a deployment"),
-    Page("POST", "/deployments/<deployment>/redeploy", redeploy, "deploy"),
-    Page("POST", "/deployments/<deployment>/promote", promote, "promote a deployment"),
+    Page("POST", "/deployments/<deployment>/cancel", cancel, "cancel a deployment", "cancel_deployment"),
+    Page("POST", "/deployments/<deployment>/redeploy", redeploy, "deploy", "redeploy_deployment"),
+    Page("POST", "/deployments/<deployment>/promote", promote, "promote a deployment", "promote_deployment"),
 )

@@ -6,9 +6,11 @@ from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from vclone_core.actions.audit import Change
 from vclone_core.actions.platform import Platform
-from vclone_core.errors import Unauthorised
-from vclone_core.models import Actor
+from vclone_core.errors import Unauthorised, VcloneError
+from vclone_core.models import Actor, Team, User
+from vclone_core.rules.access import may
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,6 +25,11 @@ class Visit:
     form: Mapping[str, str]
     user_agent: str = ""
     address: str = ""
+    attempt: str = ""  # the cookie of a try to sign in with a provider
+    user: User | None = None
+    team: Team | None = None
+    entry_id: str = ""  # the session's
+    change: Change = field(default_factory=Change)
 
     @property
     def actor(self) -> Actor:
@@ -31,22 +38,31 @@ class Visit:
             raise Unauthorised()
         return self.signed_in
 
+    def may(self, action: str) -> bool:
+        """Say whether whoever looks is allowed `action`, for what a page offers."""
+        return self.signed_in is not None and may(self.signed_in, action)
+
 
 @dataclass(frozen=True, slots=True)
 class Show:
-    """Answer with a template."""
+    """Answer with a template; with `error` the page says what went wrong, in its place and with its status."""
 
     template: str
     facts: Mapping[str, Any] = field(default_factory=dict)
+    error: VcloneError | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Go:
-    """Answer with "see there". `session` signs the browser in; `signs_out` ends what it had."""
+    """Answer with "see there". `session` signs the browser in; `signs_out` ends what it had.
+
+    `attempt` binds a try to sign in with a provider to this browser, an empty one ends it.
+    """
 
     path: str
     session: str | None = None
     signs_out: bool = False
+    attempt: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,3 +73,5 @@ class Page:
     path: str
     view: Callable[..., Coroutine[Any, Any, Show | Go]]
     needs: str
+    action: str = ""  # what the audit log calls it; empty: the view's name
+    is_audited: bool | None = None  # None: by its method

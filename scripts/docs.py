@@ -24,6 +24,7 @@ from vclone_core import hookspecs
 from vclone_core.cli import COMMANDS, vclone
 from vclone_core.errors import VcloneError, every_error
 from vclone_core.plugins import load_plugins
+from vclone_core.rules.access import PERMISSIONS, ROLES, SCOPES
 from vclone_core.rules.definitions import parse_frameworks
 from vclone_core.rules.failures import CAUSES
 from vclone_core.settings import PREFIX, Settings
@@ -128,6 +129,20 @@ def write_routes() -> str:
     return write_table(("Method", "Address", "What it does", "Needs"), rows)
 
 
+def write_permissions() -> str:
+    """The permission table: an action, the roles it is allowed to, the scope a token needs for it."""
+    rows = [
+        (
+            action,
+            *("yes" if role in one.roles else "" for role in ROLES),
+            "yes" if one.for_restricted else "",
+            f"`{one.scope}`" if one.scope in SCOPES else "none: signed in only",
+        )
+        for action, one in PERMISSIONS.items()
+    ]
+    return write_table(("Action", *ROLES, "restricted to projects", "Scope"), rows)
+
+
 BLOCKS: Final[dict[str, Callable[[], str]]] = {
     "settings": write_settings,
     "errors": write_errors,
@@ -136,6 +151,7 @@ BLOCKS: Final[dict[str, Callable[[], str]]] = {
     "hooks": write_hooks,
     "frameworks": write_frameworks,
     "routes": write_routes,
+    "permissions": write_permissions,
 }
 
 

@@ -13,18 +13,20 @@ from collections.abc import Callable, Coroutine
 from typing import Any, Final
 
 import structlog
-from quart import Quart, Request, Response, g, redirect, render_template, request
+from quart import Quart, Request, Response, g, request
 from vclone_dashboard import make_blueprint
 from vclone_dashboard.pages import PAGES
-from vclone_dashboard.visit import Go, Page, Show, Visit
 
+from vclone_core.actions.audit import Change
 from vclone_core.actions.platform import Platform
-from vclone_core.errors import BadTarget, VcloneError
+from vclone_core.actions.sessions import signing_keys
+from vclone_core.errors import BadTarget
 from vclone_core.ids import build_id
 from vclone_core.log import get_log
 
-from .auth import Caller, clear_session, find_caller, form_token, is_secure, set_session
-from .bodies import read_form, read_json, read_query
+from .auth import Caller, address_of, find_caller, is_secure
+from .bodies import read_json, read_query
+from .changes import note_change
 from .errors import problem_response, to_vclone_error
 from .feed import MoveFeed
 from .guard import (
@@ -35,13 +37,13 @@ from .guard import (
     Live,
     Route,
     admit,
-    check_form,
     check_origin,
     check_path,
     check_routes,
 )
 from .openapi import build_document
 from .pacing import pace_bodies
+from .pages import add_page, error_page
 from .patience import within
 from .routes import ROUTES
 from .views.hooks import CALLED_PATH
@@ -51,7 +53,7 @@ log = get_log(__name__)
 LIVE: Final = "vclone_live"
 URL_LIMIT_BYTES: Final = 8 * 1024
 CALLER_TIME_LIMIT_S: Final = 2.0
-PAGE_TIME_LIMIT_S: Final = 20.0
+NOTE_TIME_LIMIT_S: Final = 10.0
 # Scripts, styles and requests come from here alone, and no other page may frame ours.
 CONTENT_POLICY: Final = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; "
@@ -60,7 +62,11 @@ CONTENT_POLICY: Final = (
 
 
 def create_app(platform: Platform) -> Quart:
-    """Return the app that serves `platform`. A route that no table lists raises `RuntimeError` here."""
+    """Return the app that serves `platform`. A route that no table lists raises `RuntimeError` here.
+
+    Raises `BadSettings` without a `secret_key` to sign with.
+    """
+    signing_keys(platform)  # a key that is too short is said now, not at the first sign-in
     app = Quart("vclone_api", static_folder=None)
     # Limits of bodies and their pace are ours, per route: bodies.py and pacing.py.
     app.config.update(MAX_CONTENT_LENGTH=None, BODY_TIMEOUT=None, PROVIDE_AUTOMATIC_OPTIONS=False)
@@ -137,15 +143,23 @@ def add_route(
 
     async def answer(**path: str) -> Response:
         if route.needs not in (OPEN, EDGE):
-            g.caller = await within(CALLER_TIME_LIMIT_S, find_caller(platform, current_request()))
+            check_path(path)
+            entering = find_caller(platform, current_request(), team=path.get("team"))
+            g.caller = await within(CALLER_TIME_LIMIT_S, entering)
         caller: Caller = g.caller
         admit(route.needs, caller, request, platform.settings)
         check_origin(caller, request)
         check_path(path)
         body = await read_json(request, route.body, limit_bytes=route.limit_bytes) if route.body else None
         query = read_query(request, route.query) if route.query else None
-        call = Call(platform, live, current_request(), caller.actor, body, query)
+        address, change = address_of(request, platform.settings), Change()
+        call = Call(platform, live, current_request(), caller.entry, body, query, address, change)
         result = await within(route.time_limit_s, view(call, **path))
+        if route.is_audited and route.method not in SAFE_METHODS:
+            noting = note_change(
+                platform, change, caller, action=route.action, path=path, result=result, address=address
+            )
+            await within(NOTE_TIME_LIMIT_S, noting)
         if isinstance(result, Response):
             return result
         if result is None:
@@ -162,77 +176,12 @@ def add_route(
     )
 
 
-def add_page(app: Quart, platform: Platform, page: Page) -> None:
-    """Serve one page of the dashboard."""
-
-    async def answer(**path: str) -> Any:
-        caller = await within(CALLER_TIME_LIMIT_S, find_caller(platform, current_request()))
-        g.caller = caller
-        admit(page.needs, caller, request, platform.settings)
-        check_path(path)
-        form: dict[str, str] = {}
-        if page.method not in SAFE_METHODS:
-            form = await read_form(request)
-            check_form(form, form_token(platform.settings, caller.session) if caller.session else None, request)
-        visit = make_visit(platform, caller, query=request.args.to_dict(), form=form)
-        result = await within(PAGE_TIME_LIMIT_S, page.view(visit, **path))
-        if isinstance(result, Show):
-            return await render_template(result.template, visit=visit, **result.facts)
-        return go(result, platform)
-
-    app.add_url_rule(
-        page.path,
-        f"{page.method} {page.path}",
-        answer,
-        methods=[page.method],
-        provide_automatic_options=False,
-    )
-
-
-def make_visit(platform: Platform, caller: Caller, *, query: dict[str, str], form: dict[str, str]) -> Visit:
-    token = form_token(platform.settings, caller.session) if caller.session else ""
-    return Visit(
-        platform,
-        caller.actor,
-        token,
-        caller.session,
-        query,
-        form,
-        user_agent=request.headers.get("User-Agent", "")[:300],
-        address=request.remote_addr or "",
-    )
-
-
-def go(result: Go, platform: Platform) -> Response:
-    """Return the redirect a page asked for."""
-    response: Any = redirect(result.path, 303)
-    if result.session is not None:
-        set_session(response, platform.settings, result.session)
-    if result.signs_out:
-        clear_session(response, platform.settings)
-    return response  # type: ignore[no-any-return]
-
-
-async def error_page(error: VcloneError, platform: Platform) -> Response:
-    """Return the error as a page: the sign-in page where nobody is signed in."""
-    if error.status == 401:
-        # Why a link did not work belongs on the page; that nobody is signed in is what the page itself says.
-        note = error.advice if request.path.startswith("/sign-in/") else None
-        page = await render_template("sign_in.html", visit=None, note=note)
-    else:
-        visit = make_visit(platform, g.caller, query={}, form={})
-        page = await render_template("error.html", visit=visit, error=error, request_id=g.request_id)
-    # The front page greets whoever comes; anything else says that it was not shown.
-    is_greeting = error.status == 401 and request.path == "/"
-    return Response(page, status=200 if is_greeting else error.status, content_type="text/html; charset=utf-8")
-
-
 def is_for_programs(request: Request) -> bool:
     return request.path.startswith(("/api/", "/internal/"))
 
 
 # What follows is a secret.
-_SECRET_PATHS: Final = ("/sign-in/", CALLED_PATH)
+_SECRET_PATHS: Final = ("/sign-in/", "/invitations/", CALLED_PATH)
 
 
 def tell_path(path: str) -> str:
@@ -248,7 +197,7 @@ def finish(response: Response, platform: Platform) -> Response:
     headers["content-security-policy"] = (
         "default-src 'none'; frame-ancestors 'none'" if is_for_programs(request) else CONTENT_POLICY
     )
-    headers["referrer-policy"] = "no-referrer" if request.path.startswith("/sign-in") else "same-origin"
+    headers["referrer-policy"] = "no-referrer" if request.path.startswith(_SECRET_PATHS) else "same-origin"
     if is_secure(platform.settings):
         headers["strict-transport-security"] = "max-age=31536000"
     if request.path.startswith("/static/") and response.status_code == 200 and request.query_string:

@@ -210,8 +210,10 @@ async def read_json(request: Request, model: type[Model], *, limit_bytes: int) -
 
 def read_query(request: Request, model: type[Model]) -> Model:
     """Return the query string of a request as `model`; raises `InvalidFields` with every problem."""
+    # Any address takes `?team=`: see auth.py.
+    sent = {name: text for name, text in request.args.to_dict().items() if name != "team"}
     try:
-        return model.model_validate(request.args.to_dict())
+        return model.model_validate(sent)
     except ValidationError as error:
         raise to_our_error(error) from None
 

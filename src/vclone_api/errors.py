@@ -47,6 +47,13 @@ def problem_response(error: VcloneError, request_id: str) -> Response:
     )
     if error.status == 401:
         response.headers["www-authenticate"] = "Bearer"
+    add_retry_after(response, error)
+    return response
+
+
+def add_retry_after(response: Response, error: VcloneError) -> None:
+    """Say when it is worth trying again, where we know."""
     if error.status == 503:
         response.headers["retry-after"] = "1"
-    return response
+    elif (seconds := error.facts.get("retry_after_s")) is not None:
+        response.headers["retry-after"] = str(seconds)

@@ -7,13 +7,15 @@ from __future__ import annotations
 
 import asyncio
 import hmac
-from collections.abc import Callable, Coroutine, Iterable, Mapping
+from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Protocol
 
 from pydantic import BaseModel
 from quart import Quart, Request
 
+from vclone_core.actions.accounts import Entry
+from vclone_core.actions.audit import Change
 from vclone_core.actions.platform import Platform
 from vclone_core.errors import NotFound, NotFromHere, Unauthorised
 from vclone_core.models import Actor
@@ -45,16 +47,27 @@ class Call:
     platform: Platform
     live: Live
     request: Request
-    signed_in: Actor | None
+    entry: Entry | None
     body: Any
     query: Any
+    address: str
+    change: Change
 
     @property
     def actor(self) -> Actor:
         """The one who asks; raises `Unauthorised` on an open route that nobody has signed in to."""
-        if self.signed_in is None:
+        return self.entered.actor
+
+    @property
+    def entered(self) -> Entry:
+        """By what the one who asks was let in; raises as `actor` does."""
+        if self.entry is None:
             raise Unauthorised()
-        return self.signed_in
+        return self.entry
+
+    @property
+    def user_agent(self) -> str:
+        return self.request.headers.get("User-Agent", "")[:300]
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,10 +86,16 @@ class Route:
     time_limit_s: float | None = 20.0
     takes: str | None = None  # media type of a body that the view reads by itself
     streams: bool = False  # may also answer with text/event-stream
+    is_audited: bool = True  # a route that changes nothing, in spite of its method, isn't
 
     @property
     def summary(self) -> str:
         return (self.view.__doc__ or "").strip().splitlines()[0]
+
+    @property
+    def action(self) -> str:
+        """What the audit log calls it."""
+        return self.view.__name__
 
 
 class Guarded(Protocol):
@@ -108,16 +127,17 @@ def check_origin(caller: Caller, request: Request) -> None:
         raise NotFromHere()
 
 
-def check_form(form: Mapping[str, str], token: str | None, request: Request) -> None:
+def check_form(form: Mapping[str, str], tokens: Sequence[str] | None, request: Request) -> None:
     """Raise `NotFromHere` for a form that none of our pages sent: the browser and the form must both say so.
 
-    `token` is the form token of the session, None where there is no session. A browser too old to say where a form
+    `tokens` are the form tokens of the session, None where there is no session. A browser too old to say where a form
     comes from is let off with the token alone.
     """
     says = request.headers.get("Sec-Fetch-Site") or request.headers.get("Origin")
     if says and not is_from_here(request):
         raise NotFromHere()
-    if token is not None and not hmac.compare_digest(form.get("form_token", "").encode(), token.encode()):
+    given = form.get("form_token", "").encode()
+    if tokens is not None and not any(hmac.compare_digest(given, token.encode()) for token in tokens):
         raise NotFromHere()
 
 

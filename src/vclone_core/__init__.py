@@ -11,6 +11,9 @@ if TYPE_CHECKING:
     from vclone_core.hookspecs import hookimpl
     from vclone_core.log import get_log
     from vclone_core.protocols import (
+        AuthProvider,
+        AuthProviderConfig,
+        AuthProviderFactory,
         BuildRunner,
         BuildRunnerFactory,
         BuildSession,
@@ -18,6 +21,7 @@ if TYPE_CHECKING:
         CertificateIssuerFactory,
         ExitStatus,
         Held,
+        Identity,
         IssuedCertificate,
         IssuerConfig,
         ObjectBody,
@@ -32,6 +36,9 @@ if TYPE_CHECKING:
     from vclone_core.rules.objectkeys import check_object_key, check_object_prefix
 
 __all__ = [
+    "AuthProvider",
+    "AuthProviderConfig",
+    "AuthProviderFactory",
     "BuildRunner",
     "BuildRunnerFactory",
     "BuildSession",
@@ -39,6 +46,7 @@ __all__ = [
     "CertificateIssuerFactory",
     "ExitStatus",
     "Held",
+    "Identity",
     "IssuedCertificate",
     "IssuerConfig",
     "ObjectBody",

@@ -173,6 +173,19 @@ class Unauthorised(VcloneError):
     hint = "Sign in with `vclone login`, or send `Authorization: Bearer TOKEN`."
 
 
+class BadCredentials(Unauthorised):
+    """The address or the password is not right."""
+
+    code, hint = "bad_credentials", ""
+
+
+class ReusedToken(Unauthorised):
+    """This refresh token was used before, so the session it belongs to was ended."""
+
+    code = "reused_token"
+    hint = "Sign in again. If it was not you who used it twice, change the password."
+
+
 class NotFound(VcloneError):
     """There is no such {what}."""
 
@@ -205,6 +218,13 @@ class NotFromHere(Forbidden):
     hint = "Go back, reload the page and try again."
 
 
+class SignUpClosed(Forbidden):
+    """New accounts are made by invitation only."""
+
+    code = "sign_up_closed"
+    hint = "Ask an owner of the team for an invitation."
+
+
 class Conflict(VcloneError):
     """This can't be done now: {what}."""
 
@@ -216,6 +236,13 @@ class NameTaken(Conflict):
 
     code = "name_taken"
     hint = "Choose another name."
+
+
+class LastOwner(Conflict):
+    """A team keeps at least one owner, and this is the last."""
+
+    code = "last_owner"
+    hint = "Make somebody else an owner first, or delete the team."
 
 
 class Duplicate(Conflict):
@@ -313,6 +340,12 @@ class Limited(VcloneError):
     """A limit was reached: {what}."""
 
     code, status, exit_code = "limited", 429, 6
+
+
+class TooManyRequests(Limited):
+    """That was tried too often; it may be tried again in {retry_after_s} second(s)."""
+
+    code = "too_many_requests"
 
 
 class TooLarge(Limited):

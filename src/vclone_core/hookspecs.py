@@ -13,7 +13,7 @@ from typing import Any
 import pluggy
 
 from vclone_core.models import Alias, Deployment, FileEntry, Project, Route
-from vclone_core.protocols import BuildRunnerFactory, CertificateIssuerFactory, ObjectStoreFactory
+from vclone_core.protocols import AuthProviderFactory, BuildRunnerFactory, CertificateIssuerFactory, ObjectStoreFactory
 
 PROJECT = "vclone"
 hookspec = pluggy.HookspecMarker(PROJECT)
@@ -39,10 +39,10 @@ def register_build_runners() -> Mapping[str, BuildRunnerFactory]:
 
 
 @hookspec
-def register_auth_providers() -> Mapping[str, Callable[..., Any]]:
-    """Offer ways to sign in, by the name shown on the button.
+def register_auth_providers() -> Mapping[str, AuthProviderFactory]:
+    """Offer ways to sign in, by name: `{"github": make_provider}` serves the key `github` of `VCLONE_AUTH_PROVIDERS`.
 
-    Provider. Called once at the start of the API.
+    Provider. Called once at the start of API and worker, where that setting names one.
     """
     raise NotImplementedError
 

@@ -231,3 +231,47 @@ class CertificateIssuer(Protocol):
 
 
 CertificateIssuerFactory = Callable[[IssuerConfig], CertificateIssuer]
+
+
+@dataclass(frozen=True, slots=True)
+class AuthProviderConfig:
+    """What the operator registered with a provider; `options` are further keys, as the plugin documents them."""
+
+    client_id: str
+    client_secret: str
+    options: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """Who somebody is at a provider. `subject` never changes and never comes to be somebody else's.
+
+    `emails`: only the addresses that the provider has verified, the main one first.
+    """
+
+    subject: str
+    name: str
+    emails: tuple[str, ...]
+
+
+class AuthProvider(Protocol):
+    """Signs people in by OAuth 2's authorisation code (RFC 6749 §4.1) with PKCE (RFC 7636), or by what is built on it.
+
+    vclone makes and checks `state` and the PKCE verifier, bound to one browser and good for one use. No method does
+    anything before it is called, and the answer to `identify` may take ten seconds.
+    """
+
+    label: str
+    """What the button says: `GitHub`."""
+
+    def authorise_url(self, *, state: str, code_challenge: str, redirect_uri: str) -> str:
+        """Return where to send the browser. `code_challenge` is of the method S256. Does no I/O."""
+
+    async def identify(self, *, code: str, code_verifier: str, redirect_uri: str) -> Identity:
+        """Return who the code is for. Raises `Unauthorised` when refused, `Unavailable` when the provider fails."""
+
+    async def close(self) -> None:
+        """Give every connection back."""
+
+
+AuthProviderFactory = Callable[[AuthProviderConfig], AuthProvider]

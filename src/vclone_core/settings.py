@@ -38,6 +38,7 @@ class Settings(BaseSettings):
     store_access_key: SecretStr = Field(SecretStr(""), description="Access key of the object store.")
     store_secret_key: SecretStr = Field(SecretStr(""), description="Secret key of the object store.")
     secret_key: SecretStr = Field(SecretStr(""), description="Signs what browsers carry; at least 32 characters.")
+    secret_key_previous: SecretStr = Field(SecretStr(""), description="The key before: what it signed still holds.")
     edge_token: SecretStr = Field(SecretStr(""), description="Shared by API and edges; opens `/internal`.")
 
     edge_host: str = Field("127.0.0.1", description="Address the edge listens on.")
@@ -84,6 +85,20 @@ class Settings(BaseSettings):
     api_host: str = Field("127.0.0.1", description="Address the API and dashboard listen on.")
     api_port: int = Field(9000, ge=1, le=65535, description="Port the API and dashboard listen on.")
     api_url: str = Field("http://127.0.0.1:9000", description="Where edges, functions and the CLI reach the API.")
+    api_trusted_proxies: str = Field(
+        "", description="Networks, comma-separated, whose `X-Forwarded-For` the API believes: `10.0.0.0/8`."
+    )
+
+    sign_up: str = Field(
+        "invite", pattern="^(open|invite|closed)$", description="Who may make an account: anyone, the invited, nobody."
+    )
+    access_token_s: float = Field(900.0, ge=60, le=86_400, description="How long an access token of the API holds.")
+    session_days: float = Field(30.0, gt=0, le=365, description="A session ends after so many days without use.")
+    session_max_days: float = Field(90.0, gt=0, le=3650, description="A session ends after so many days in any case.")
+    invitation_days: float = Field(7.0, gt=0, le=90, description="How long an invitation can be accepted.")
+    auth_providers: SecretStr = Field(
+        SecretStr(""), description='Ways to sign in, JSON: `{"github": {"client_id": "…", "client_secret": "…"}}`.'
+    )
 
     runner: str = Field("process", description="Build runner plugin.")
     runner_options: Annotated[dict[str, str], BeforeValidator(_read_json)] = Field(

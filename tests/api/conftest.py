@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import redis.asyncio
 from quart import Quart
 
 from vclone_api.app import create_app
@@ -34,6 +35,15 @@ def settings(database_url: str, redis_url: str, tmp_path: Path) -> Settings:
         secret_key="s" * 40,
         edge_token=EDGE_TOKEN,
     )
+
+
+@pytest.fixture(autouse=True)
+async def fresh_limits(redis_url: str) -> None:
+    """Forget how often the tests before have tried: all of them come from one address."""
+    client = redis.asyncio.Redis.from_url(redis_url)
+    if keys := [key async for key in client.scan_iter("limit:*")]:
+        await client.delete(*keys)
+    await client.aclose()
 
 
 @dataclass

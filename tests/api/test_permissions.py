@@ -1,9 +1,8 @@
-"""Every route against every kind of caller, and the rules of the one guard."""
+"""The rules of the one guard; who may call what is in test_matrix.py."""
 
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any
 
 import pytest
 from pydantic import SecretStr
@@ -13,72 +12,8 @@ from vclone_api.app import create_app
 from vclone_api.guard import Route, check_routes
 from vclone_api.routes import ROUTES
 from vclone_core.actions import accounts
-from vclone_core.rules.blobframes import CONTENT_TYPE
 
 from .conftest import Api, file_of
-
-# What each route answers to: nobody, the owner of another team, a viewer of this team, its owner.
-MATRIX: dict[str, tuple[int, int, int, int]] = {
-    "GET /api/health": (200, 200, 200, 200),
-    "GET /api/ready": (200, 200, 200, 200),
-    "GET /api/openapi.json": (200, 200, 200, 200),
-    "GET /api/me": (401, 200, 200, 200),
-    "GET /api/projects": (401, 200, 200, 200),
-    "POST /api/projects": (401, 201, 403, 409),  # the stranger came first
-    "GET /api/projects/<project>": (401, 404, 200, 200),
-    "PATCH /api/projects/<project>": (401, 404, 403, 200),
-    "DELETE /api/projects/<project>": (401, 404, 403, 204),
-    "POST /api/projects/<project>/blobs/missing": (401, 404, 403, 200),
-    "POST /api/projects/<project>/blobs": (401, 404, 403, 200),
-    "POST /api/projects/<project>/rollback": (401, 404, 403, 409),
-    "GET /api/projects/<project>/hooks": (401, 404, 200, 200),
-    "POST /api/projects/<project>/hooks": (401, 404, 403, 409),
-    "DELETE /api/projects/<project>/hooks/<hook>": (401, 404, 403, 404),
-    "POST /api/hooks/<token>": (404, 404, 404, 404),
-    "GET /api/deployments": (401, 404, 200, 200),
-    "POST /api/deployments": (401, 404, 403, 201),
-    "GET /api/deployments/<deployment>": (401, 404, 200, 200),
-    "POST /api/deployments/<deployment>/cancel": (401, 404, 403, 409),
-    "POST /api/deployments/<deployment>/redeploy": (401, 404, 403, 201),
-    "POST /api/deployments/<deployment>/promote": (401, 404, 403, 200),
-    "GET /api/deployments/<deployment>/logs": (401, 404, 200, 200),
-    "GET /api/deployments/<deployment>/files": (401, 404, 200, 200),
-    "GET /api/aliases": (401, 404, 200, 200),
-    "GET /internal/v1/sites/<host>": (401, 401, 401, 401),
-    "GET /internal/v1/events": (401, 401, 401, 401),
-    "POST /internal/v1/edges/<edge_id>/acks": (401, 401, 401, 401),
-}
-
-
-def test_the_matrix_has_every_route() -> None:
-    assert set(MATRIX) == {f"{route.method} {route.path}" for route in ROUTES}
-
-
-@pytest.mark.parametrize("route", ROUTES, ids=lambda route: f"{route.method} {route.path}")
-async def test_who_may_call(api: Api, route: Route) -> None:
-    project = await api.project()
-    deployment = await api.live(project)
-    path = route.path.replace("<project>", project.name).replace("<deployment>", deployment.id)
-    path = path.replace("<host>", f"{project.name}.localhost").replace("<edge_id>", "edge-1")
-    query = {"GET /api/deployments": {"project": project.name}, "GET /api/aliases": {"project": project.id}}
-    bodies: dict[str, Any] = {
-        "POST /api/projects": {"json": {"name": "fresh"}},
-        "PATCH /api/projects/<project>": {"json": {"is_publishing_paused": True}},
-        "POST /api/projects/<project>/hooks": {"json": {"name": "cms"}},
-        "POST /api/projects/<project>/blobs/missing": {"json": {"sha256": []}},
-        "POST /api/projects/<project>/blobs": {"data": b"", "headers": {"content-type": CONTENT_TYPE}},
-        "POST /api/deployments": {
-            "json": {"project": project.name, "source": {"kind": "git", "url": "https://git.example/a.git"}}
-        },
-        "POST /internal/v1/edges/<edge_id>/acks": {"json": {"version": 1}},
-    }
-    name = f"{route.method} {route.path}"
-    statuses = []
-    for caller in (None, "stranger", "viewer", "owner"):
-        more = {**bodies.get(name, {}), "query_string": query.get(name, {})}
-        status, _ = await api.ask(route.method, path, caller, **more)
-        statuses.append(status)
-    assert tuple(statuses) == MATRIX[name]
 
 
 async def test_the_edge_token_opens_the_internal_routes_and_nothing_else(api: Api) -> None:

@@ -83,7 +83,7 @@ async def test_a_sign_in_link_opens_once(platform: Platform) -> None:
     (session,) = [result for result in results if isinstance(result, str)]
     assert sum(isinstance(result, Unauthorised) for result in results) == 9
     assert await accounts.actor_from_session(platform, session) == Actor(owner.user.id, owner.team.id, "owner")
-    with pytest.raises(Unauthorised):
+    with pytest.raises(NotFound, match="team"):
         await accounts.actor_from_session(platform, session, team_id="tem_other")
     await accounts.end_session(platform, session)
     with pytest.raises(Unauthorised):

@@ -69,7 +69,7 @@ def test_what_a_page_names_exists(page: Path) -> None:
     """Settings, commands, files and make targets in a page's text are real ones."""
     text = page.read_text(encoding="utf-8")
     settings = {f"VCLONE_{name.upper()}" for name in Settings.model_fields}
-    named = set(re.findall(r"VCLONE_[A-Z0-9_]*[A-Z0-9]", text)) - {"VCLONE_TOKEN"}
+    named = set(re.findall(r"VCLONE_[A-Z0-9_]*[A-Z0-9]", text)) - {"VCLONE_TOKEN", "VCLONE_TEAM"}
     source = models.Source("git", "url", "ref", "sha", "message", "author")
     given = build_environment(
         url="", host="", target="", project="", deployment_id="", source=source, public_prefix=None

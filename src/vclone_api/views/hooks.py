@@ -34,4 +34,5 @@ async def delete_hook(call: Call, project: str, hook: str) -> None:
 async def call_hook(call: Call, token: str) -> CalledHook:
     """Deploy the branch of the hook whose secret this is; whatever the request holds is left unread."""
     deployment, project = await hooks.call_hook(call.platform, token)
+    call.change.team_id, call.change.subject = project.team_id, deployment.id
     return {"id": deployment.id, "project": project.name, "state": deployment.state.value}

@@ -81,7 +81,7 @@ async def request_deployment(
 async def redeploy(platform: Platform, actor: Actor, deployment_id: str) -> Deployment:
     """Queue the same source, for the same target, as a new deployment."""
     require(actor, "deploy")
-    row = await platform.db.fetch_one("fetch_deployment", actor.team_id, deployment_id)
+    row = await platform.db.fetch_one("fetch_deployment", actor.team_id, deployment_id, actor.projects)
     if row is None:
         raise NotFound(what="deployment")
     old = records.deployment_from(row)
@@ -121,7 +121,7 @@ async def cancel(platform: Platform, actor: Actor, deployment_id: str) -> Deploy
 async def find_deployment(platform: Platform, actor: Actor, id_or_host: str) -> Deployment:
     """Return a deployment of the actor's team by its id or by a host that points at it; raise `NotFound` otherwise."""
     require(actor, "see a deployment")
-    deployment = await records.fetch_deployment(platform.db, actor.team_id, id_or_host)
+    deployment = await records.fetch_deployment(platform.db, actor, id_or_host)
     if deployment is None:
         raise NotFound(what="deployment")
     return deployment
@@ -145,6 +145,7 @@ async def list_deployments(
         None if state is None else state.value,
         before,
         limit,
+        actor.projects,
     )
     return [records.deployment_from(row) for row in rows]
 
@@ -271,7 +272,7 @@ async def _store_files(platform: Platform, project: Project, deployment_id: str,
 
 
 async def _fetch_project(platform: Platform, actor: Actor, project_id: str) -> Project:
-    project = await records.fetch_project(platform.db, actor.team_id, project_id)
+    project = await records.fetch_project(platform.db, actor, project_id)
     if project is None:
         raise NotFound(what="project")
     return project

@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import secrets
 import time
-from collections.abc import AsyncIterator, Coroutine
+from collections.abc import AsyncIterator, Coroutine, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any, Final
 
+from vclone_core.actions.passwords import Passwords
 from vclone_core.errors import BadSettings
 from vclone_core.ids import RANDOM_BITS, build_id
 from vclone_core.plugins import Plugins, load_plugins
-from vclone_core.protocols import ObjectStore
+from vclone_core.protocols import AuthProvider, AuthProviderConfig, ObjectStore
 from vclone_core.settings import Settings
 from vclone_core.stores import redis
+from vclone_core.stores.limits import Limiter
 from vclone_core.stores.objects import open_object_store
 from vclone_core.stores.postgres import Database
 from vclone_core.stores.redis import Redis
@@ -33,6 +36,9 @@ class Platform:
     redis: Redis
     objects: ObjectStore
     plugins: Plugins
+    limiter: Limiter
+    auth_providers: Mapping[str, AuthProvider] = field(default_factory=dict)
+    passwords: Passwords = field(default_factory=Passwords)
     _running: set[asyncio.Task[None]] = field(default_factory=set)
 
     def announce(self, hook: str, **arguments: Any) -> None:
@@ -65,19 +71,40 @@ async def open_platform(settings: Settings, *, plugins: Plugins | None = None) -
         raise BadSettings(problems=" ".join(missing))
     plugins = plugins or load_plugins(allow=settings.plugins, drop_in=settings.plugins_dir)
     objects = open_object_store(settings, plugins)
+    providers = open_auth_providers(settings, plugins)
     db = await Database.connect(settings.database_url.get_secret_value())
     bell = await redis.connect(settings.redis_url.get_secret_value())
     try:
         try:
             await objects.start()
-            platform = Platform(settings, db, bell, objects, plugins)
+            platform = Platform(settings, db, bell, objects, plugins, Limiter(bell), providers)
             yield platform
             await platform.finish()
         finally:
             await objects.close()
+            for provider in providers.values():
+                await provider.close()
     finally:
         await bell.close()
         await db.close()
+
+
+def open_auth_providers(settings: Settings, plugins: Plugins) -> dict[str, AuthProvider]:
+    """Make the ways to sign in that the settings name, in their order. Raises `BadSettings` for one that can't be."""
+    text = settings.auth_providers.get_secret_value()
+    try:
+        asked = json.loads(text or "{}")
+        configs = {
+            name: AuthProviderConfig(
+                client_id=options.pop("client_id"), client_secret=options.pop("client_secret"), options=options
+            )
+            for name, options in asked.items()
+        }
+    except (ValueError, KeyError, AttributeError, TypeError):
+        raise BadSettings(
+            problems='VCLONE_AUTH_PROVIDERS is not JSON of the form {"NAME": {"client_id": "…", "client_secret": "…"}}.'
+        ) from None
+    return {name: plugins.provider("auth_providers", name)(config) for name, config in configs.items()}
 
 
 def new_id(kind: str) -> str:

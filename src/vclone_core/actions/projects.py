@@ -55,7 +55,7 @@ async def create_project(
 async def find_project(platform: Platform, actor: Actor, name_or_id: str) -> Project:
     """Return a project of the actor's team by its name or id; raise `NotFound` otherwise."""
     require(actor, "see a project")
-    project = await records.fetch_project(platform.db, actor.team_id, name_or_id)
+    project = await records.fetch_project(platform.db, actor, name_or_id)
     if project is None:
         raise NotFound(what="project")
     return project
@@ -66,7 +66,7 @@ async def list_projects(
 ) -> list[Project]:
     """Return projects of the actor's team, newest first; `before` is the last id of the page before."""
     require(actor, "see a project")
-    rows = await platform.db.fetch("list_projects", actor.team_id, before, limit)
+    rows = await platform.db.fetch("list_projects", actor.team_id, before, limit, actor.projects)
     return [records.project_from(row) for row in rows]
 
 

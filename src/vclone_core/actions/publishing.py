@@ -86,7 +86,7 @@ async def promote(platform: Platform, actor: Actor, deployment_id: str) -> tuple
     Returns what the connected edges said of it within two seconds. Raises `WrongState` when it isn't ready.
     """
     require(actor, "promote a deployment")
-    deployment = await records.fetch_deployment(platform.db, actor.team_id, deployment_id)
+    deployment = await records.fetch_deployment(platform.db, actor, deployment_id)
     if deployment is None:
         raise NotFound(what="deployment")
     async with platform.db.transaction() as tx:

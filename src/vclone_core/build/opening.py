@@ -66,7 +66,7 @@ def open_build(
 async def fetch_previous_manifests(platform: Platform, claim: Claim) -> list[Manifest]:
     """Return what `Build.previous_manifests` promises, but for what can't be read."""
     project = claim.project
-    newest = await platform.db.fetch("list_deployments", project.team_id, project.id, State.READY.value, None, 1)
+    newest = await platform.db.fetch("list_deployments", project.team_id, project.id, State.READY.value, None, 1, None)
     branch = claim.deployment.source.ref or project.settings.production_branch
     shown = await platform.db.fetch("list_shown", project.id, branch)
     found = []

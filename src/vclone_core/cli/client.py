@@ -49,8 +49,25 @@ class ApiClient:
         return await self._ask("PATCH", path, data=data, headers={"content-type": "application/json"})
 
     async def delete(self, path: str) -> None:
-        """Send a DELETE."""
+        """Delete something."""
         await self._ask("DELETE", path)
+
+    async def lines(self, path: str, **query: str) -> AsyncGenerator[bytes, None]:
+        """Yield the lines of an answer of any length as they come; a cut one raises `Unavailable`."""
+        import aiohttp
+
+        timeout = aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_TIMEOUT_S, sock_read=ANSWER_TIMEOUT_S)
+        with _translated(self.address):
+            async with self._session.get(self.address.api_url + path, params=query, timeout=timeout) as answer:
+                if answer.status != 200:
+                    raise await _read_refusal(answer, self.address)
+                rest = b""
+                async for piece in answer.content.iter_any():
+                    *whole, rest = (rest + piece).split(b"\n")
+                    for line in whole:
+                        yield line + b"\n"
+                if rest:
+                    yield rest
 
     async def send(self, path: str, body: AsyncIterator[bytes], *, size: int, content_type: str) -> Any:
         """Return the answer to a POST of `size` streamed bytes. Sending may take as long as it takes."""
@@ -94,6 +111,8 @@ async def open_api(address: PlatformAddress) -> AsyncIterator[ApiClient]:
     headers = {"user-agent": "vclone-cli", "accept": "application/json"}
     if address.token:
         headers["authorization"] = f"Bearer {address.token}"
+    if address.team:
+        headers["x-vclone-team"] = address.team
     # A command makes a few requests at a time to one host: aiohttp's cookie jar and 100 connections are not needed.
     session = aiohttp.ClientSession(
         headers=headers, cookie_jar=aiohttp.DummyCookieJar(), connector=aiohttp.TCPConnector(limit=8)
@@ -131,7 +150,9 @@ def _translated(address: PlatformAddress) -> Iterator[None]:
 
 def call_api(options: Mapping[str, str | None], action: Callable[[ApiClient], Awaitable[Answer]]) -> Answer:
     """Run a command's `action` with a client for the platform that its `platform_options` name."""
-    address = find_platform(api=options["api"], token=options["token"], data_dir=options["data_dir"])
+    address = find_platform(
+        api=options["api"], token=options["token"], data_dir=options["data_dir"], team=options.get("team")
+    )
 
     async def run() -> Answer:
         async with open_api(address) as api:

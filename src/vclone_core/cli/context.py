@@ -24,15 +24,17 @@ Command = TypeVar("Command", bound=Callable[..., Any])
 
 @dataclass(frozen=True, slots=True)
 class PlatformAddress:
-    """Where a platform's API is, and the token that opens it; empty: none is known."""
+    """Where a platform's API is, the token that opens it, and the team to act in; empty: none is known or chosen."""
 
     api_url: str
     token: str
+    team: str = ""
 
 
 def platform_options(command: Command) -> Command:
-    """Give a click command `--api`, `--token` and `--data-dir`, which `find_platform` takes."""
+    """Give a click command `--api`, `--token`, `--team` and `--data-dir`, which `find_platform` takes."""
     for option in (
+        click.option("--team", envvar="VCLONE_TEAM", metavar="TEAM", help="Team to act in.", show_envvar=True),
         click.option("--data-dir", envvar="VCLONE_DATA_DIR", metavar="DIR", help="Data folder of the platform to use."),
         click.option("--token", envvar="VCLONE_TOKEN", metavar="TOKEN", help="API token.", show_envvar=True),
         click.option("--api", envvar="VCLONE_API_URL", metavar="URL", help="Address of the API.", show_envvar=True),
@@ -46,6 +48,7 @@ def find_platform(
     api: str | None = None,
     token: str | None = None,
     data_dir: str | None = None,
+    team: str | None = None,
     environ: Mapping[str, str] | None = None,
 ) -> PlatformAddress:
     """Return the platform to speak to. Raises `Unavailable` when none is named and none was started by this user."""
@@ -55,11 +58,13 @@ def find_platform(
         api = check_url(api)
         # The token of another platform must not travel to this one.
         known = found.token if found is not None and found.api_url == api else ""
-        return PlatformAddress(api, known if token is None else token)
+        return PlatformAddress(api, known if token is None else token, team or "")
     if found is None:
         where = f"in {data_dir}" if data_dir else "for this user"
         raise Unavailable(sentence=f"There is no platform {where}.", hint=HOW_TO_START)
-    return PlatformAddress(found.api_url, found.token if token is None else token)
+    # The team that was chosen goes with the token it was chosen for.
+    chosen = found.team if token is None else ""
+    return PlatformAddress(found.api_url, found.token if token is None else token, chosen if team is None else team)
 
 
 def check_url(url: str) -> str:
@@ -83,11 +88,11 @@ def default_data_dir(environ: Mapping[str, str]) -> Path:
     return Path(environ.get("XDG_DATA_HOME") or home / ".local/share") / "vclone"
 
 
-def save_platform(path: Path, *, api_url: str, token: str, data_dir: str | None = None) -> None:
+def save_platform(path: Path, *, api_url: str, token: str, data_dir: str | None = None, team: str = "") -> None:
     """Write a platform file, readable by its user only, whole or not at all."""
     path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
     draft = path.with_name(f"{path.name}.{os.getpid()}")
-    document = json.dumps({"api_url": api_url, "token": token, "data_dir": data_dir}, indent=2) + "\n"
+    document = json.dumps({"api_url": api_url, "token": token, "data_dir": data_dir, "team": team}, indent=2) + "\n"
     draft.touch(mode=0o600)
     draft.write_text(document, encoding="utf-8")
     draft.replace(path)
@@ -103,7 +108,7 @@ def _find_file(data_dir: str | None, environ: Mapping[str, str]) -> PlatformAddr
 def _read_file(path: Path) -> PlatformAddress | None:
     try:
         raw = json.loads(path.read_text(encoding="utf-8"))
-        return PlatformAddress(check_url(raw["api_url"]), str(raw["token"]))
+        return PlatformAddress(check_url(raw["api_url"]), str(raw["token"]), str(raw.get("team") or ""))
     except (FileNotFoundError, NotADirectoryError, PermissionError):
         return None
     except (ValueError, KeyError, TypeError, AttributeError, OSError) as error:

@@ -1,55 +1,133 @@
-"""`vclone login` remembers a platform and its token; `vclone link` remembers a folder's project."""
+"""Signing this computer in and out: `vclone login`, `logout`, `whoami`; and `vclone dashboard`, signed in at once."""
 
 from __future__ import annotations
 
+import asyncio
 import os
-from pathlib import Path
-from typing import Any
+import platform as machine
+import time
+from collections.abc import Mapping
+from typing import Any, Final
 
 import click
 
 from vclone_core.cli.client import ApiClient, call_api
-from vclone_core.cli.context import check_url, find_platform, platform_file, platform_options, save_platform
-from vclone_core.cli.link import name_project, read_link, write_link
+from vclone_core.cli.context import (
+    check_url,
+    default_data_dir,
+    find_platform,
+    platform_file,
+    platform_options,
+    save_platform,
+)
+from vclone_core.cli.progress import say
 from vclone_core.cli.render import print_json
-from vclone_core.errors import Invalid
+from vclone_core.embedded.datadir import read_json
+from vclone_core.errors import Forbidden, Unauthorised, VcloneError
+
+POLL_S: Final = 2.0
 
 
 @click.command()
 @click.argument("api_url", required=False, metavar="[URL]")
+@click.option("--no-browser", is_flag=True, help="Only print the address to open.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @platform_options
-def login(api_url: str | None, as_json: bool, **options: str | None) -> None:
-    """Sign this computer in to a platform with an API token (`--token`, else it is asked for)."""
-    url = check_url(api_url) if api_url else find_platform(api=options["api"], data_dir=options["data_dir"]).api_url
-    token = options["token"] or click.prompt("API token", hide_input=True, err=True)
-    used = {**options, "api": url, "token": token.strip()}
-
-    async def ask(api: ApiClient) -> Any:
-        return await api.get("/api/me")
-
-    me = call_api(used, ask)
-    path = platform_file(os.environ)
-    save_platform(path, api_url=url, token=token.strip())
+def login(api_url: str | None, no_browser: bool, as_json: bool, **options: str | None) -> None:
+    """Sign this computer in to a platform: by a code that you confirm in a browser, or with `--token`."""
+    named = api_url or options["api"]
+    url = check_url(named) if named else find_platform(data_dir=options["data_dir"]).api_url
+    token = options["token"] or sign_in_by_code(url, no_browser=no_browser)
+    me = ask_me({**options, "api": url, "token": token.strip()})
+    save_platform(platform_file(os.environ), api_url=url, token=token.strip(), team=options["team"] or "")
     if as_json:
         print_json({"api_url": url, **me})
     else:
-        click.echo(f"Signed in to {url} as {me['user'].get('email') or me['user']['id']} ({me['role']}).")
+        click.echo(f"Signed in to {url} as {describe(me)}.")
+
+
+def sign_in_by_code(url: str, *, no_browser: bool) -> str:
+    """Show a code, wait until a person has confirmed it, and return the API token. Raises `Forbidden` when refused."""
+
+    async def run(api: ApiClient) -> str:
+        started = await api.post("/api/auth/device", {"client": machine.node()[:100]})
+        say(f"Open {started['verification_uri_complete']}\nand confirm this code:  {started['user_code']}")
+        if not no_browser:
+            click.launch(started["verification_uri_complete"])
+        deadline = time.monotonic() + started["expires_in"]
+        while time.monotonic() < deadline:
+            await asyncio.sleep(max(started["interval"], POLL_S))
+            answer = await api.post("/api/auth/device/token", {"device_code": started["device_code"]})
+            if answer["state"] == "approved":
+                return str(answer["token"])
+            if answer["state"] != "pending":
+                break
+        raise Forbidden(what="the code was refused, or is too old", hint="Run `vclone login` again.")
+
+    return call_api({"api": url, "token": "", "data_dir": None}, run)
 
 
 @click.command()
-@click.argument("project", required=False)
-@click.argument("folder", default=".", type=click.Path(path_type=Path, exists=True, file_okay=False))
 @platform_options
-def link(project: str | None, folder: Path, **options: str | None) -> None:
-    """Link FOLDER to PROJECT, so that `vclone deploy` there deploys to it."""
-    wanted = project or read_link(folder) or name_project(folder)
+def logout(**options: str | None) -> None:
+    """Sign this computer out: its token is revoked. What `vclone up` on this machine uses by itself stays."""
+    path = platform_file(os.environ)
+    kept = read_json(path) or {}
+    if kept.get("data_dir") or not kept.get("token"):
+        click.echo("Nobody signed in here: the CLI uses the platform of this machine.")
+        return
 
-    async def find(api: ApiClient) -> str:
-        name: str = (await api.get(f"/api/projects/{wanted}"))["name"]
-        return name
+    async def leave(api: ApiClient) -> None:
+        await api.post("/api/auth/logout")
 
-    found = call_api(options, find)
-    if not write_link(folder, found):
-        raise Invalid(what=f"{folder} can't be written to")
-    click.echo(f"{folder} is linked to the project {found}.")
+    try:
+        call_api({**options, "api": kept["api_url"], "token": kept["token"]}, leave)
+    except Unauthorised:
+        pass  # it opens nothing any more
+    except VcloneError as error:
+        say(f"The token could not be revoked: {error.sentence} It is forgotten here; revoke it on the dashboard.")
+    path.unlink(missing_ok=True)
+    own = read_json(default_data_dir(os.environ) / "cli.json")
+    click.echo(
+        "Signed out." + (f" The CLI goes on with the platform of this machine, {own['api_url']}." if own else "")
+    )
+
+
+@click.command()
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@platform_options
+def whoami(as_json: bool, **options: str | None) -> None:
+    """Print who the CLI acts as, in which team, in which role."""
+    me = ask_me(options)
+    if as_json:
+        print_json(me)
+    else:
+        click.echo(describe(me))
+
+
+@click.command()
+@click.option("--no-browser", is_flag=True, help="Only print the address to open.")
+@platform_options
+def dashboard(no_browser: bool, **options: str | None) -> None:
+    """Open the dashboard, signed in as who the CLI acts as; the printed link works once, for 15 minutes."""
+
+    async def ask(api: ApiClient) -> str:
+        url: str = (await api.post("/api/auth/links"))["url"]
+        return url
+
+    url = call_api(options, ask)
+    click.echo(url)
+    if not no_browser:
+        click.launch(url)
+
+
+def ask_me(options: Mapping[str, str | None]) -> Any:
+    async def ask(api: ApiClient) -> Any:
+        return await api.get("/api/auth/me")
+
+    return call_api(options, ask)
+
+
+def describe(me: Mapping[str, Any]) -> str:
+    """Return who somebody is, on one line."""
+    return f"{me['user'].get('email') or me['user']['id']} ({me['role']} of {me['team']['slug']})"

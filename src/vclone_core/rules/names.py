@@ -39,6 +39,23 @@ def suggest_project_name(text: str) -> str:
     return f"{name or 'site'}-site" if name in RESERVED or not name else name
 
 
+def slug_of(text: str) -> str:
+    """Return the slug that a team of this name gets; empty where no letter of it can stand in one.
+
+    >>> slug_of("Ann & Co.")
+    'ann-co'
+    """
+    return re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-")[:40].strip("-")
+
+
+def parse_team_slug(text: str) -> str:
+    """Return `text` if a team may have that slug; raise `InvalidFields` otherwise."""
+    if len(text) <= 48 and _NAME.fullmatch(text) and not text.startswith("tem_"):
+        return text
+    message = "use 1 to 48 lower-case letters, digits and hyphens, with no hyphen at either end"
+    raise InvalidFields((FieldProblem("slug", message),))
+
+
 def production_host(project: str, base_domain: str) -> str:
     """Return the host that always shows a project's production deployment."""
     return f"{project}.{base_domain}"

@@ -16,7 +16,21 @@ LENGTH: Final = 40
 CHECK_LENGTH: Final = 6  # 62**6 > 2**32
 SPACE: Final = len(ALPHABET) ** LENGTH
 
-PREFIXES: Final = {"api": "vct", "session": "vcs", "link": "vcl", "hook": "vch"}
+# What people read off one screen and type into another (RFC 8628 §6.1): no vowels, so no words.
+USER_CODE_ALPHABET: Final = "BCDFGHJKLMNPQRSTVWXZ"
+USER_CODE_LENGTH: Final = 8
+
+PREFIXES: Final = {
+    "api": "vct",
+    "session": "vcs",
+    "link": "vcl",
+    "hook": "vch",
+    "refresh": "vcr",
+    "invitation": "vci",
+    "device": "vcd",
+    "browser": "vcb",  # the cookie of one try to sign in with a provider
+    "state": "vco",
+}
 _PATTERNS: Final = {
     kind: re.compile(rf"({prefix}_[{ALPHABET}]{{{LENGTH}}})([{ALPHABET}]{{{CHECK_LENGTH}}})")
     for kind, prefix in PREFIXES.items()
@@ -37,6 +51,20 @@ def is_token(kind: str, text: str) -> bool:
     """Say whether `text` has the shape and the check digits of a token of `kind`."""
     match = _PATTERNS[kind].fullmatch(text)
     return match is not None and _digits(zlib.crc32(match[1].encode()), CHECK_LENGTH) == match[2]
+
+
+def parse_user_code(text: str) -> str:
+    """Return a typed user code as it is stored.
+
+    >>> parse_user_code("bcdf-ghjk")
+    'BCDFGHJK'
+    """
+    return "".join(letter for letter in text.upper() if letter in USER_CODE_ALPHABET)[: USER_CODE_LENGTH + 1]
+
+
+def show_user_code(code: str) -> str:
+    """Return a user code as it is shown: in two halves."""
+    return f"{code[:4]}-{code[4:]}"
 
 
 def hash_token(text: str) -> bytes:

@@ -7,6 +7,7 @@ from dataclasses import asdict, fields, replace
 from typing import Any, Final
 
 from vclone_core.models import (
+    Actor,
     Alias,
     AliasKind,
     DeployHook,
@@ -124,8 +125,8 @@ def alias_from(row: Record) -> Alias:
     )
 
 
-async def fetch_project(db: Queries, team_id: str, name_or_id: str) -> Project | None:
-    row = await db.fetch_one("fetch_project", team_id, name_or_id)
+async def fetch_project(db: Queries, actor: Actor, name_or_id: str) -> Project | None:
+    row = await db.fetch_one("fetch_project", actor.team_id, name_or_id, actor.projects)
     return None if row is None else project_from(row)
 
 
@@ -134,8 +135,8 @@ async def fetch_project_by_id(db: Queries, project_id: str) -> Project | None:
     return None if row is None else project_from(row)
 
 
-async def fetch_deployment(db: Queries, team_id: str, id_or_host: str) -> Deployment | None:
-    row = await db.fetch_one("fetch_deployment", team_id, id_or_host)
+async def fetch_deployment(db: Queries, actor: Actor, id_or_host: str) -> Deployment | None:
+    row = await db.fetch_one("fetch_deployment", actor.team_id, id_or_host, actor.projects)
     return None if row is None else deployment_from(row)
 
 

@@ -4,11 +4,11 @@ values ($1, $2, $3, $4, $5, $6, $7, $8, $9)
 returning *;
 
 -- name: fetch_deployment
--- By id or by the host of one of its aliases, within a team.
+-- By id or by the host of one of its aliases, within a team and, for a restricted member, their projects ($3).
 select d.*
 from deployments d
 join projects p on p.id = d.project_id
-where p.team_id = $1 and p.deleted_at is null
+where p.team_id = $1 and p.deleted_at is null and ($3::text[] is null or p.id = any($3::text[]))
   and d.id = coalesce((select a.deployment_id from aliases a where a.host = $2), $2);
 
 -- name: fetch_deployment_by_id
@@ -33,6 +33,7 @@ where p.team_id = $1 and p.deleted_at is null
   and ($2::text is null or d.project_id = $2)
   and ($3::text is null or d.state = $3)
   and ($4::text is null or d.id < $4)
+  and ($6::text[] is null or d.project_id = any($6::text[]))
 order by d.id desc
 limit $5;
 

@@ -3,10 +3,10 @@ insert into projects (id, team_id, name, git_url, settings) values ($1, $2, $3, 
 returning id, team_id, name, git_url, settings, is_publishing_paused, created_at;
 
 -- name: fetch_project
--- By id or by name, within a team.
+-- By id or by name, within a team and, for a restricted member, within their projects ($3; null: all).
 select id, team_id, name, git_url, settings, is_publishing_paused, created_at
 from projects
-where team_id = $1 and (id = $2 or name = $2) and deleted_at is null;
+where team_id = $1 and (id = $2 or name = $2) and deleted_at is null and ($3::text[] is null or id = any($3::text[]));
 
 -- name: fetch_project_by_id
 select id, team_id, name, git_url, settings, is_publishing_paused, created_at
@@ -17,6 +17,7 @@ where id = $1 and deleted_at is null;
 select id, team_id, name, git_url, settings, is_publishing_paused, created_at
 from projects
 where team_id = $1 and deleted_at is null and ($2::text is null or id < $2)
+  and ($4::text[] is null or id = any($4::text[]))
 order by id desc
 limit $3;
 

@@ -1,4 +1,4 @@
-"""Every operation of the API: method, path, view, and what it takes to be let in."""
+"""The platform itself, projects, deployments, and what edges ask."""
 
 from __future__ import annotations
 
@@ -6,17 +6,17 @@ from typing import Final
 
 from vclone_core.rules.blobframes import CONTENT_TYPE
 
-from . import bodies
-from .guard import EDGE, OPEN, Route
-from .internal import events, sites
-from .views import deployments, hooks, projects, shapes, system
+from .. import bodies
+from ..guard import EDGE, OPEN, Route
+from ..internal import events, sites
+from ..views import deployments, hooks, projects, shapes, system
 
 # A rollback or promote waits up to two seconds for receipts; an upload takes as long as its client's line.
 ROUTES: Final[tuple[Route, ...]] = (
     Route("GET", "/api/health", system.show_health, OPEN, shapes.Health),
     Route("GET", "/api/ready", system.show_readiness, OPEN, shapes.Readiness),
     Route("GET", "/api/openapi.json", system.show_document, OPEN),
-    Route("GET", "/api/me", system.show_me, "see a project", shapes.Me),
+    Route("GET", "/api/me", system.show_me, "see one's account", shapes.Me),
     Route(
         "GET",
         "/api/projects",
@@ -52,6 +52,7 @@ ROUTES: Final[tuple[Route, ...]] = (
         shapes.MissingBlobs,
         body=bodies.WantedBlobs,
         limit_bytes=bodies.LIST_LIMIT_BYTES,
+        is_audited=False,  # changes nothing
     ),
     Route(
         "POST",
@@ -61,6 +62,7 @@ ROUTES: Final[tuple[Route, ...]] = (
         shapes.StoredBlobs,
         takes=CONTENT_TYPE,
         time_limit_s=None,
+        is_audited=False,  # the deployment of them is
     ),
     Route(
         "POST",
@@ -163,5 +165,6 @@ ROUTES: Final[tuple[Route, ...]] = (
         EDGE,
         status=204,
         body=bodies.Acknowledgement,
+        is_audited=False,
     ),
 )

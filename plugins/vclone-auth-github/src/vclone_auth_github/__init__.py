@@ -1,0 +1,31 @@
+"""Sign in with GitHub, for `VCLONE_AUTH_PROVIDERS={"github": …}`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from vclone_auth_github.provider import GitHubProvider
+from vclone_core import AuthProviderConfig, AuthProviderFactory, errors, hookimpl
+
+__all__ = ["GitHubProvider", "make_provider", "register_auth_providers"]
+
+OPTIONS = frozenset({"url", "api_url"})
+
+
+def make_provider(config: AuthProviderConfig) -> GitHubProvider:
+    """Return a provider for github.com, or for the server that `url` names; raise `BadSettings` for other options."""
+    if unknown := sorted(config.options.keys() - OPTIONS):
+        raise errors.BadSettings(problems=f"VCLONE_AUTH_PROVIDERS: github has no option {unknown[0]}.")
+    url = config.options.get("url", "https://github.com").rstrip("/")
+    api_url = config.options.get(
+        "api_url", "https://api.github.com" if url == "https://github.com" else f"{url}/api/v3"
+    )
+    for address in (url, api_url):
+        if not address.startswith(("https://", "http://")):
+            raise errors.BadSettings(problems=f"VCLONE_AUTH_PROVIDERS: {address!r} is no URL.")
+    return GitHubProvider(config.client_id, config.client_secret, url=url, api_url=api_url.rstrip("/"))
+
+
+@hookimpl
+def register_auth_providers() -> Mapping[str, AuthProviderFactory]:
+    return {"github": make_provider}

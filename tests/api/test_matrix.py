@@ -1,0 +1,288 @@
+"""Every route as everybody, compared with what is written here. A route without a row fails, as does a row too many."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+
+from vclone_api.guard import Route
+from vclone_api.routes import ROUTES
+from vclone_core.actions import accounts, hooks, invitations, projects, sessions, tokens
+from vclone_core.models import Actor, Deployment, Project
+from vclone_core.rules.access import PERMISSIONS, SCOPES
+from vclone_core.rules.blobframes import CONTENT_TYPE
+
+from .conftest import Api, add_caller
+
+# Callers: nobody; the owner of another team; viewer, developer, admin and owner of this one; a developer restricted to
+# the project asked for; the owner by tokens of each scope. Answers: `-` 401 sign in first, `0` 404 there is no such
+# thing, `x` 403 not allowed, `+` let in.
+TOKENS = tuple(f"token: {scope}" for scope in SCOPES)
+CALLERS = ("nobody", "stranger", "viewer", "developer", "admin", "owner", "restricted", *TOKENS)
+MATRIX = {
+    "GET /api/health": "+++++++++++",
+    "GET /api/ready": "+++++++++++",
+    "GET /api/openapi.json": "+++++++++++",
+    "GET /api/me": "-++++++++++",
+    "GET /api/projects": "-++++++++++",
+    "POST /api/projects": "-+x+++xx+++",
+    "GET /api/projects/<project>": "-0+++++++++",
+    "PATCH /api/projects/<project>": "-0x++++xx++",
+    "DELETE /api/projects/<project>": "-0xx++xxx++",
+    "POST /api/projects/<project>/blobs/missing": "-0x++++x+++",
+    "POST /api/projects/<project>/blobs": "-0x++++x+++",
+    "POST /api/projects/<project>/rollback": "-0x++++x+++",
+    "GET /api/projects/<project>/hooks": "-0+++++++++",
+    "POST /api/projects/<project>/hooks": "-0x++++xx++",
+    "DELETE /api/projects/<project>/hooks/<hook>": "-0x++++xx++",
+    "POST /api/hooks/<token>": "00000000000",  # a token of another kind
+    "GET /api/deployments": "-0+++++++++",
+    "POST /api/deployments": "-0x++++x+++",
+    "GET /api/deployments/<deployment>": "-0+++++++++",
+    "POST /api/deployments/<deployment>/cancel": "-0x++++x+++",
+    "POST /api/deployments/<deployment>/redeploy": "-0x++++x+++",
+    "POST /api/deployments/<deployment>/promote": "-0x++++x+++",
+    "GET /api/deployments/<deployment>/logs": "-0+++++++++",
+    "GET /api/deployments/<deployment>/files": "-0+++++++++",
+    "GET /api/aliases": "-0+++++++++",
+    "GET /internal/v1/sites/<host>": "-----------",
+    "GET /internal/v1/events": "-----------",
+    "POST /internal/v1/edges/<edge_id>/acks": "-----------",
+    "GET /api/auth/ways": "+++++++++++",
+    "POST /api/auth/signup": "+++++++++++",
+    "POST /api/auth/login": "+++++++++++",
+    "POST /api/auth/refresh": "+++++++++++",
+    "POST /api/auth/logout": "-++++++++++",
+    "GET /api/auth/me": "-++++++++++",
+    "PATCH /api/auth/me": "-++++++xxxx",
+    "POST /api/auth/password": "-++++++xxxx",
+    "GET /api/auth/sessions": "-++++++++++",
+    "DELETE /api/auth/sessions/<session>": "-0+++++xxxx",
+    "POST /api/auth/links": "-++++++xxxx",
+    "POST /api/auth/device": "+++++++++++",
+    "POST /api/auth/device/token": "+++++++++++",
+    "GET /api/teams": "-++++++++++",
+    "POST /api/teams": "-++++++xxxx",
+    "GET /api/teams/<team>": "-0+++++++++",
+    "PATCH /api/teams/<team>": "-0xx++xxxx+",
+    "DELETE /api/teams/<team>": "-0xxx+xxxx+",
+    "GET /api/teams/<team>/members": "-0++++x++++",
+    "PATCH /api/teams/<team>/members/<user>": "-0xx++xxxx+",
+    "DELETE /api/teams/<team>/members/<user>": "-0xx++xxxx+",
+    "GET /api/teams/<team>/invitations": "-0++++x++++",
+    "POST /api/teams/<team>/invitations": "-0xx++xxxx+",
+    "DELETE /api/teams/<team>/invitations/<invitation>": "-0xx++xxxx+",
+    "POST /api/invitations/accept": "-++++++xxxx",
+    "GET /api/tokens": "-++++++++++",
+    "POST /api/tokens": "-++++++xxx+",
+    "DELETE /api/tokens/<token>": "-0+++++xxx+",
+    "GET /api/audit": "-+xx++xxxx+",
+    "GET /api/audit/export": "-+xx++xxxx+",
+}
+
+
+def test_the_matrix_has_every_route_and_no_other() -> None:
+    assert set(MATRIX) == {f"{route.method} {route.path}" for route in ROUTES}
+
+
+def test_every_permission_guards_something() -> None:
+    from vclone_dashboard.pages import PAGES
+
+    assert set(PERMISSIONS) <= {entry.needs for entry in (*ROUTES, *PAGES)}
+
+
+@dataclass
+class World:
+    """What the routes are asked about, made anew where asking would use it up."""
+
+    api: Api
+    actors: dict[str, Actor]
+    project: Project
+    deployment: Deployment
+    other: Actor  # the owner of a third team
+
+    async def fresh_member(self, _caller: str) -> str:
+        token = await add_caller(self.api.platform, role="viewer", team_id=self.api.owner.team_id)
+        return (await accounts.actor_from_token(self.api.platform, token)).user_id
+
+    async def fresh_invitation(self, _caller: str) -> str:
+        made = await invitations.invite(
+            self.api.platform, self.api.owner, email=f"{secrets.token_hex(4)}@example.com", role="viewer"
+        )
+        return made.invitation.id
+
+    def whose(self, caller: str) -> Actor:
+        """Whose thing is asked for: one's own, but a stranger asks for the owner's."""
+        return self.actors.get(caller, self.api.owner) if caller != "stranger" else self.api.owner
+
+    async def fresh_token(self, caller: str) -> str:
+        of = self.whose(caller)
+        await accounts.insert_token(
+            self.api.platform.db, of.user_id, of.team_id, name="x", token_id=(made := f"tok_{secrets.token_hex(8)}")
+        )
+        return made
+
+    async def fresh_session(self, caller: str) -> str:
+        made = await sessions.open_api_session(self.api.platform, self.whose(caller).user_id, user_agent="", address="")
+        return made.session_id
+
+    async def fresh_refresh(self, _caller: str) -> dict[str, Any]:
+        made = await sessions.open_api_session(self.api.platform, self.api.owner.user_id, user_agent="", address="")
+        return {"refresh_token": made.refresh}
+
+    async def invitation_for(self, caller: str) -> dict[str, Any]:
+        actor = self.actors.get(caller, self.api.owner)
+        row = await self.api.platform.db.fetch_one("fetch_user", actor.user_id)
+        assert row is not None
+        await self.api.platform.db.execute("delete_member", self.other.team_id, actor.user_id)
+        made = await invitations.invite(self.api.platform, self.other, email=row["email"], role="viewer")
+        return {"token": made.token}
+
+    async def fresh_hook(self, _caller: str) -> str:
+        hook, _ = await hooks.create_hook(self.api.platform, self.api.owner, self.project, name="cms")
+        return hook.id
+
+    async def doomed_project(self, _caller: str) -> str:
+        return (await self.api.project()).name
+
+
+BODIES: dict[str, Callable[[World], dict[str, Any]]] = {
+    "POST /api/projects": lambda w: {"name": f"p-{secrets.token_hex(4)}"},
+    "PATCH /api/projects/<project>": lambda w: {"is_publishing_paused": True},
+    "POST /api/projects/<project>/hooks": lambda w: {"name": "cms"},
+    "POST /api/projects/<project>/blobs/missing": lambda w: {"sha256": []},
+    "POST /api/deployments": lambda w: {
+        "project": w.project.name,
+        "source": {"kind": "git", "url": "https://git.example/a.git"},
+    },
+    "POST /internal/v1/edges/<edge_id>/acks": lambda w: {"version": 1},
+    "POST /api/auth/signup": lambda w: {"email": "a@example.com", "password": "short"},
+    "POST /api/auth/login": lambda w: {"email": "nobody@example.com"},
+    "PATCH /api/auth/me": lambda w: {"name": "Ann"},
+    "POST /api/auth/password": lambda w: {"password": "short"},
+    "POST /api/auth/device": lambda w: {"client": "laptop"},
+    "POST /api/auth/device/token": lambda w: {"device_code": "x"},
+    "POST /api/teams": lambda w: {"name": "Crew", "slug": f"t-{secrets.token_hex(4)}"},
+    "PATCH /api/teams/<team>": lambda w: {"name": "Crew"},
+    "PATCH /api/teams/<team>/members/<user>": lambda w: {"role": "viewer"},
+    "POST /api/teams/<team>/invitations": lambda w: {"email": f"{secrets.token_hex(4)}@example.com"},
+    "POST /api/tokens": lambda w: {"name": "ci", "scopes": ["read"]},
+}
+FRESH_BODIES: dict[str, Callable[[World, str], Awaitable[dict[str, Any]]]] = {
+    "POST /api/auth/refresh": World.fresh_refresh,
+    "POST /api/invitations/accept": World.invitation_for,
+}
+FRESH: dict[str, Callable[[World, str], Awaitable[str]]] = {
+    "<user>": World.fresh_member,
+    "<invitation>": World.fresh_invitation,
+    "<token>": World.fresh_token,
+    "<session>": World.fresh_session,
+    "<hook>": World.fresh_hook,
+}
+QUERIES: dict[str, Callable[[World], dict[str, str]]] = {
+    "GET /api/deployments": lambda w: {"project": w.project.name},
+    "GET /api/aliases": lambda w: {"project": w.project.id},
+}
+
+
+async def ask(world: World, route: Route, caller: str) -> str:
+    """Call a route as somebody; return the letter of the answer."""
+    name = f"{route.method} {route.path}"
+    fixed = {
+        "<project>": world.project.name,
+        "<deployment>": world.deployment.id,
+        "<team>": world.api.owner.team_id,
+        "<host>": "x.localhost",
+        "<edge_id>": "edge-1",
+    }
+    if name == "DELETE /api/projects/<project>":
+        fixed["<project>"] = await world.doomed_project(caller)
+    path = route.path
+    for part, make in FRESH.items():
+        if part in path:
+            fixed[part] = await make(world, caller)
+    for part, text in fixed.items():
+        path = path.replace(part, text)
+    more: dict[str, Any] = {"query_string": QUERIES[name](world) if name in QUERIES else {}}
+    if name in BODIES:
+        more["json"] = BODIES[name](world)
+    elif name in FRESH_BODIES:
+        more["json"] = await FRESH_BODIES[name](world, caller)
+    elif route.takes:
+        more |= {"data": b"", "headers": {"content-type": CONTENT_TYPE}}
+    signed = caller if caller != "nobody" else None
+    if route.path == "/api/auth/logout" and signed:
+        actor = world.actors[caller]  # a token of its own: this one is revoked
+        world.api.callers["leaving"] = await accounts.insert_token(
+            world.api.platform.db, actor.user_id, actor.team_id, name="x", scopes=actor.scopes or ()
+        )
+        signed = "leaving"
+    status, answer = await world.api.ask(route.method, path, signed, **more)
+    assert status < 500, (name, caller, answer)
+    # By the code: an open door may still say that the password is wrong, or that nobody may sign up.
+    code = answer.get("code") if isinstance(answer, dict) else None
+    return {"unauthorised": "-", "forbidden": "x", "not_found": "0"}.get(str(code), "+")
+
+
+@pytest.fixture
+async def world(api: Api) -> World:
+    platform, team = api.platform, api.owner.team_id
+    project = await projects.update_project(
+        platform, api.owner, await api.project(), git_url="https://git.example/x.git"
+    )
+    deployment = await api.live(project)
+    for role in ("developer", "admin", "restricted"):
+        role_held = "developer" if role == "restricted" else role
+        api.callers[role] = await add_caller(platform, role=role_held, team_id=team)
+    restricted = await accounts.actor_from_token(platform, api.callers["restricted"])
+    await platform.db.execute("update_member", team, restricted.user_id, "developer", True)
+    await platform.db.execute("insert_member_projects", team, restricted.user_id, [project.id])
+    for scope in SCOPES:
+        made = await tokens.make_token(platform, api.owner, name=scope, scopes=[scope], expires_days=1)
+        api.callers[f"token: {scope}"] = made.text
+    actors = {
+        name: await accounts.actor_from_token(platform, api.callers[name]) for name in CALLERS if name != "nobody"
+    }
+    other = await accounts.actor_from_token(platform, await add_caller(platform, role="owner"))
+    return World(api, actors, project, deployment, other)
+
+
+@pytest.mark.timeout(300)
+async def test_who_may_call_what(world: World) -> None:
+    found = {
+        f"{route.method} {route.path}": "".join([await ask(world, route, caller) for caller in CALLERS])
+        for route in ROUTES
+    }
+    assert {name: (row, MATRIX[name]) for name, row in found.items() if row != MATRIX[name]} == {}
+
+
+async def test_a_restricted_member_finds_no_other_project(world: World) -> None:
+    api = world.api
+    hidden = await api.project()
+    deployment = await api.live(hidden)
+    refused = [
+        ("GET", f"/api/projects/{hidden.name}", None),
+        ("GET", f"/api/projects/{hidden.id}", None),
+        ("PATCH", f"/api/projects/{hidden.id}", {"is_publishing_paused": True}),
+        ("POST", f"/api/projects/{hidden.id}/rollback", {}),
+        ("GET", f"/api/deployments?project={hidden.id}", None),
+        ("GET", f"/api/deployments/{deployment.id}", None),
+        ("GET", f"/api/deployments/{hidden.name}.localhost", None),
+        ("POST", f"/api/deployments/{deployment.id}/promote", {}),
+        ("POST", f"/api/deployments/{deployment.id}/redeploy", {}),
+        ("GET", f"/api/deployments/{deployment.id}/logs", None),
+        ("GET", f"/api/deployments/{deployment.id}/files", None),
+        ("GET", f"/api/aliases?project={hidden.id}", None),
+        ("POST", "/api/deployments", {"project": hidden.id, "source": {"kind": "git", "url": "https://a.example/x"}}),
+    ]
+    for method, path, body in refused:
+        status, _ = await api.ask(method, path, "restricted", **({} if body is None else {"json": body}))
+        assert status == 404, (method, path)
+    listed = (await api.ask("GET", "/api/projects", "restricted"))[1]["items"]
+    assert [one["id"] for one in listed] == [world.project.id]
+    shown = (await api.ask("GET", "/api/deployments", "restricted"))[1]["items"]
+    assert {one["project_id"] for one in shown} == {world.project.id}
