@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-import json
 import os
 import platform
 import random
@@ -22,10 +21,21 @@ from pathlib import Path
 from vclone_core.build.buildlog import BuildLog
 from vclone_core.build.context import Build
 from vclone_core.build.pipeline import run_build
-from vclone_core.models import BuildLimits, Claim, Deployment, Manifest, Project, ProjectSettings, Source, State, Target
+from vclone_core.models import (
+    BuildLimits,
+    Claim,
+    Deployment,
+    Manifest,
+    Project,
+    ProjectSettings,
+    Source,
+    SourceFile,
+    State,
+    Target,
+)
 from vclone_core.plugins import load_plugins
 from vclone_core.protocols import RunnerConfig, StoreConfig
-from vclone_core.rules.objectkeys import blob_key, source_key
+from vclone_core.rules.objectkeys import blob_key
 from vclone_core.settings import load_settings
 
 FILE_BYTES = 10 * 1024
@@ -43,13 +53,16 @@ class Blobs:
     """The project's blobs, in memory."""
 
     def __init__(self) -> None:
-        self.known: set[str] = set()
+        self.known: dict[str, int] = {}
 
     async def missing(self, hashes: Sequence[str]) -> Sequence[str]:
         return [sha256 for sha256 in hashes if sha256 not in self.known]
 
+    async def sizes(self, hashes: Sequence[str]) -> Mapping[str, int]:
+        return {sha256: self.known[sha256] for sha256 in hashes if sha256 in self.known}
+
     async def note(self, stored: Sequence[tuple[str, int]]) -> None:
-        self.known |= {sha256 for sha256, _ in stored}
+        self.known |= dict(stored)
 
 
 def make_files(count: int) -> dict[str, bytes]:
@@ -70,24 +83,26 @@ async def main(count: int) -> None:
         objects = plugins.provider("object_stores", "file")(StoreConfig(url=f"file://{folder}/objects"))
         await objects.start()
         blobs, files = Blobs(), make_files(count)
-        previous: Manifest | None = None
+        previous: list[Manifest] = []
+        listed: list[SourceFile] = []
         now = datetime.now(UTC)
 
-        async def previous_manifest() -> Manifest | None:
+        async def previous_manifests() -> list[Manifest]:
             return previous
+
+        async def source_files() -> list[SourceFile]:
+            return listed
 
         for number, what in enumerate(("cold", "unchanged", "one changed")):
             if what == "one changed":
                 files[next(iter(files))] += b"!"
             deployment_id = f"dep_{number:020}"
-            listed: list[Mapping[str, object]] = []
+            listed.clear()
             for path, data in files.items():
                 sha256 = hashlib.sha256(data).hexdigest()
                 await objects.put(blob_key("prj_x", sha256), data, size=len(data))
-                blobs.known.add(sha256)
-                listed.append({"path": path, "sha256": sha256, "size": len(data)})
-            text = json.dumps({"files": listed}).encode()
-            await objects.put(source_key("prj_x", deployment_id), text, size=len(text))
+                blobs.known[sha256] = len(data)
+                listed.append(SourceFile(path, sha256, len(data)))
             source = Source("upload")
             deployment = Deployment(
                 deployment_id,
@@ -119,12 +134,14 @@ async def main(count: int) -> None:
                 objects=objects,
                 plugins=plugins,
                 blobs=blobs,
-                previous_manifest=previous_manifest,
+                previous_manifests=previous_manifests,
+                source_files=source_files,
             )
-            started = time.perf_counter()
-            previous = await run_build(build)
+            started, started_cpu = time.perf_counter(), time.process_time()
+            previous = [await run_build(build)]
+            cpu_s = time.process_time() - started_cpu
             steps = "  ".join(f"{name} {seconds:.2f}" for name, seconds in log.step_seconds.items())
-            print(f"{what:12} {time.perf_counter() - started:5.2f} s   {steps}")
+            print(f"{what:12} {time.perf_counter() - started:5.2f} s, {cpu_s:4.2f} s of CPU   {steps}")
         await objects.close()
 
 

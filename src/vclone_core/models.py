@@ -209,7 +209,7 @@ class Source:
     """Where a deployment's files come from.
 
     `git`: url, ref (branch, tag or None for the remote's default) and sha (40 hex, or None: the tip of ref).
-    `upload` and `prebuilt`: the file list lies in the object store under `source_key`.
+    `upload` and `prebuilt`: the file list lies beside the deployment, its blobs in the object store.
     """
 
     kind: Literal["git", "upload", "prebuilt"]

@@ -76,7 +76,8 @@ class ObjectStore(Protocol):
 
         `size` and, when given, `sha256` (hex) are checked before the object becomes visible: a mismatch raises
         `Invalid` and stores nothing. With `overwrite` an existing object is replaced at once. Where the answer is
-        False, `body` may be unread. Puts wait for a disk or a network: keep 8 to 16 in flight.
+        False, `body` may be unread. What is stored outlives a power cut. Puts wait for a disk or a network: keep 16
+        in flight, and of small bodies some hundred, which a store may write together.
         """
 
     async def head(self, key: str) -> ObjectInfo | None:

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -25,13 +24,14 @@ from vclone_core.models import (
     Project,
     ProjectSettings,
     Source,
+    SourceFile,
     State,
     Target,
 )
 from vclone_core.plugins import Plugins, load_plugins
 from vclone_core.protocols import ObjectStore, RunnerConfig, StoreConfig
 from vclone_core.rules.manifests import decode_manifest, encode_manifest
-from vclone_core.rules.objectkeys import blob_key, source_key
+from vclone_core.rules.objectkeys import blob_key
 from vclone_core.settings import Settings, load_settings
 from vclone_core.stores.buildlogs import NewLine
 
@@ -68,15 +68,18 @@ class Lines:
 class BlobTable:
     """The blobs of one project, as the platform's table has them."""
 
-    known: set[str] = field(default_factory=set)
+    known: dict[str, int] = field(default_factory=dict)
     noted: list[tuple[str, int]] = field(default_factory=list)
 
     async def missing(self, hashes: Sequence[str]) -> Sequence[str]:
         return [sha256 for sha256 in hashes if sha256 not in self.known]
 
+    async def sizes(self, hashes: Sequence[str]) -> Mapping[str, int]:
+        return {sha256: self.known[sha256] for sha256 in hashes if sha256 in self.known}
+
     async def note(self, stored: Sequence[tuple[str, int]]) -> None:
         self.noted += stored
-        self.known |= {sha256 for sha256, _ in stored}
+        self.known |= dict(stored)
 
 
 @dataclass
@@ -90,6 +93,7 @@ class Place:
     lines: Lines = field(default_factory=Lines)
     previous: Manifest | None = None
     number: int = 0
+    listed: dict[str, tuple[SourceFile, ...]] = field(default_factory=dict)
 
     async def deploy(
         self,
@@ -137,6 +141,9 @@ class Place:
         async def previous_manifests() -> list[Manifest]:
             return [] if self.previous is None else [self.previous]
 
+        async def source_files() -> tuple[SourceFile, ...] | None:
+            return self.listed.get(deployment_id)
+
         return Build(
             claim=Claim(deployment, project, "worker", 1),
             workspace=self.folder / "work" / deployment_id,
@@ -148,6 +155,7 @@ class Place:
             plugins=self.plugins,
             blobs=self.blobs,
             previous_manifests=previous_manifests,
+            source_files=source_files,
             environment=environment,
         )
 
@@ -157,10 +165,9 @@ class Place:
             data = content.encode() if isinstance(content, str) else content
             sha256 = hashlib.sha256(data).hexdigest()
             await self.objects.put(blob_key("prj_x", sha256), data, size=len(data))
-            self.blobs.known.add(sha256)
-            listed.append({"path": path, "sha256": sha256, "size": len(data), "is_executable": False, **changes})
-        data = json.dumps({"files": listed}).encode()
-        await self.objects.put(source_key("prj_x", deployment_id), data, size=len(data), overwrite=True)
+            self.blobs.known[sha256] = len(data)
+            listed.append(replace(SourceFile(path, sha256, len(data)), **changes))
+        self.listed[deployment_id] = tuple(listed)
 
     async def read(self, sha256: str) -> bytes:
         async with self.objects.open(blob_key("prj_x", sha256)) as body:

@@ -99,7 +99,7 @@ async def test_second_deployment_stores_only_what_changed(place: Place) -> None:
 async def test_variants_that_were_collected_are_made_anew(place: Place) -> None:
     first = await place.deploy(UPLOAD, files={"index.html": TEXT})
     gone = first.files["/index.html"].variants["br"].sha256
-    place.blobs.known.discard(gone)
+    del place.blobs.known[gone]
     await place.objects.delete([blob_key("prj_x", gone)])
     second = await place.deploy(UPLOAD, files={"index.html": TEXT})
     assert second.files == first.files
@@ -112,7 +112,7 @@ async def test_assets_of_earlier_builds_are_carried_while_their_bytes_are_stored
     built = [await place.deploy(PREBUILT, files={"index.html": TEXT + name, name: TEXT + name}) for name in names]
     assert [sorted(manifest.earlier) for manifest in built] == [[], ["/" + names[0]], ["/" + names[0], "/" + names[1]]]
     assert built[2].earlier["/" + names[0]].entry == built[0].files["/" + names[0]]
-    place.blobs.known.discard(built[1].files["/" + names[1]].variants["br"].sha256)
+    del place.blobs.known[built[1].files["/" + names[1]].variants["br"].sha256]
     again = await place.deploy(PREBUILT, files={"index.html": TEXT, names[0]: TEXT + names[0]})
     assert sorted(again.earlier) == ["/" + names[2]]
 
@@ -514,7 +514,7 @@ async def test_lost_lease_ends_the_build_at_its_next_line(place: Place) -> None:
 
 async def test_full_disk_has_its_own_words(place: Place) -> None:
     class FullBlobs:
-        async def missing(self, hashes: object) -> list[str]:
+        async def sizes(self, hashes: object) -> dict[str, int]:
             raise OSError(errno.ENOSPC, "No space left on device")
 
     await place.store_files("dep_00000000000000000001", {"index.html": "x"})

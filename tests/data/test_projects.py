@@ -10,8 +10,8 @@ import pytest
 from vclone_core.actions import deployments, projects
 from vclone_core.errors import EmptySource, Invalid, InvalidFields, Limited, MissingBlobs, NameTaken, NotFound
 from vclone_core.models import Source, SourceFile, State, Target
-from vclone_core.rules.objectkeys import blob_key, source_key
-from vclone_core.rules.sources import decode_files
+from vclone_core.rules.objectkeys import blob_key
+from vclone_core.stores import records
 
 from .conftest import World, add_actor
 
@@ -147,14 +147,14 @@ async def test_an_upload_is_queued_with_its_list_and_the_first_is_for_production
     await store(world, project.id, b"<h1>hi", b"b{}")
     first = await deployments.request_deployment(world.platform, world.actor, project, Source("upload"), files=files)
     assert (first.state, first.target, first.sequence) == (State.QUEUED, Target.PRODUCTION, 1)
-    async with world.platform.objects.open(source_key(project.id, first.id)) as body:
-        data = b"".join([chunk async for chunk in body.chunks])
-    assert set(decode_files(data)) == set(files)
+    assert set(await records.fetch_source_files(world.platform.db, first.id) or ()) == set(files)
     second = await deployments.request_deployment(world.platform, world.actor, project, Source("upload"), files=files)
     assert (second.target, second.sequence) == (Target.PREVIEW, 2)
     again = await deployments.redeploy(world.platform, world.actor, first.id)
     assert (again.target, again.source) == (Target.PRODUCTION, first.source)
-    assert await world.platform.objects.head(source_key(project.id, again.id)) is not None
+    assert set(await records.fetch_source_files(world.platform.db, again.id) or ()) == set(files)
+    stored = [info.key async for info in world.platform.objects.list(f"{project.id}/")]
+    assert stored == sorted(blob_key(project.id, one.sha256) for one in files)
 
 
 async def test_an_upload_whose_first_try_failed_is_for_production_again(world: World) -> None:

@@ -15,7 +15,6 @@ from vclone_core.rules.objectkeys import (
     check_object_key,
     check_object_prefix,
     manifest_key,
-    source_key,
 )
 
 LETTERS = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-")
@@ -68,7 +67,6 @@ def test_a_prefix_is_what_some_key_starts_with(text: str) -> None:
     [
         blob_key("prj_065wxvr000000000001", "a" * 64),
         manifest_key("prj_065wxvr000000000001", "dep_065wxvr000000000001"),
-        source_key("prj_065wxvr000000000001", "dep_065wxvr000000000001"),
         cache_key("prj_065wxvr000000000001", "npm-" + "b" * 64),
     ],
 )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import os
 import shutil
 import stat
@@ -69,6 +70,71 @@ async def test_failed_puts_leave_no_draft(store: FolderStore) -> None:
         await store.put("b", b"xyz", size=2)
     await store.close()
     assert files_below(store.root) == ["~incoming"]
+
+
+async def test_of_many_puts_at_once_only_the_wrong_ones_fail(store: FolderStore) -> None:
+    """They share trips to threads and syncs, and nothing else."""
+    (store.root / "file").write_bytes(b"in the way")
+    wrong = {"a/13": Invalid, "file/x": Invalid}
+    bodies = {f"{n % 3}/{n}": f"body {n}".encode() for n in range(300)} | {"a/13": b"x", "file/x": b"y"}
+
+    async def put(key: str) -> bool | type[BaseException]:
+        digest = hashlib.sha256(bodies[key] if key != "a/13" else b"else").hexdigest()
+        try:
+            return await store.put(key, bodies[key], size=len(bodies[key]), sha256=digest)
+        except Invalid as error:
+            return type(error)
+
+    outcomes = dict(zip(bodies, await asyncio.gather(*map(put, bodies)), strict=True))
+    assert outcomes == dict.fromkeys(bodies, True) | wrong
+    assert sum([await put(key) is False for key in bodies if key not in wrong]) == 300
+    for key in bodies.keys() - wrong.keys():
+        assert (store.root / key).read_bytes() == bodies[key]
+    assert os.listdir(store.root / "~incoming") == []
+
+
+async def test_a_cancelled_put_harms_no_other_of_its_batch(store: FolderStore) -> None:
+    puts = [asyncio.create_task(store.put(f"a/{n}", b"x", size=1)) for n in range(100)]
+    await asyncio.sleep(0)
+    for one in puts[::2]:
+        one.cancel()
+    results = await asyncio.gather(*puts, return_exceptions=True)
+    assert results[1::2] == [True] * 50
+    assert all(isinstance(one, asyncio.CancelledError) for one in results[::2])
+    assert await store.put("a/after", b"x", size=1) is True
+
+
+async def test_a_kill_in_the_middle_of_many_puts_leaves_whole_objects(store: FolderStore) -> None:
+    writer = subprocess.Popen([sys.executable, "-c", WRITER, str(store.root)], stdout=subprocess.PIPE)
+    try:
+        assert writer.stdout is not None
+        # Each line is a key whose put has returned.
+        told = [await asyncio.to_thread(writer.stdout.readline) for _ in range(200)]
+    finally:
+        writer.kill()
+        told += (await asyncio.to_thread(writer.communicate))[0].splitlines(keepends=True)
+    done = {line.decode().strip() for line in told if line.endswith(b"\n")}
+    stored = {info.key: info.size async for info in store.list("")}
+    assert done <= stored.keys()
+    assert set(stored.values()) == {5000}
+
+
+WRITER = """
+import asyncio, sys
+from pathlib import Path
+from vclone_store_local import FolderStore
+
+async def main():
+    store = FolderStore(Path(sys.argv[1]))
+    await store.start()
+    async def put(n):
+        await store.put(f"a/{n}", b"x" * 5000, size=5000)
+        print(f"a/{n}", flush=True)
+    for start in range(0, 100_000, 200):
+        await asyncio.gather(*(put(n) for n in range(start, start + 200)))
+
+asyncio.run(main())
+"""
 
 
 async def test_old_drafts_are_removed_at_start_and_new_ones_stay(store: FolderStore) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from typing import Any, Final
 
 from vclone_core.actions.announcing import announce_change
@@ -26,11 +26,11 @@ from vclone_core.models import (
 )
 from vclone_core.rules.access import require
 from vclone_core.rules.lifecycle import FINAL
-from vclone_core.rules.objectkeys import source_key
 from vclone_core.rules.publishing import decide_target
 from vclone_core.rules.skips import find_marker
-from vclone_core.rules.sources import check_files, encode_files
+from vclone_core.rules.sources import check_files
 from vclone_core.stores import buildlogs, queue, records
+from vclone_core.stores.postgres import Transaction
 from vclone_core.stores.redis import deployment_channel
 
 __all__ = [
@@ -70,11 +70,15 @@ async def request_deployment(
     """
     require(actor, "deploy")
     change_settings(project.settings, overrides or {})
-    deployment_id = new_id("deployment")
     if source.kind != "git":
-        await _store_files(platform, project, deployment_id, files or ())
+        await _check_files(platform, project, files or ())
+
+    async def keep_files(tx: Transaction, deployment: Deployment) -> None:
+        if source.kind != "git":
+            await records.insert_source_files(tx, deployment.id, files or ())
+
     return await _insert(
-        platform, actor, project, source, deployment_id, target=target, overrides=overrides or {}, trigger=trigger
+        platform, actor, project, source, keep_files, target=target, overrides=overrides or {}, trigger=trigger
     )
 
 
@@ -86,17 +90,17 @@ async def redeploy(platform: Platform, actor: Actor, deployment_id: str) -> Depl
         raise NotFound(what="deployment")
     old = records.deployment_from(row)
     project = await _fetch_project(platform, actor, old.project_id)
-    new = new_id("deployment")
-    if old.source.kind != "git":
-        async with platform.objects.open(source_key(project.id, old.id)) as body:
-            data = b"".join([chunk async for chunk in body.chunks])
-        await platform.objects.put(source_key(project.id, new), data, size=len(data))
+
+    async def copy_files(tx: Transaction, new: Deployment) -> None:
+        if old.source.kind != "git" and not await tx.execute("copy_source_files", old.id, new.id):
+            raise NotFound(what="list of the uploaded files")
+
     return await _insert(
         platform,
         actor,
         project,
         old.source,
-        new,
+        copy_files,
         target=old.target,
         overrides=row["overrides"],
         trigger=Trigger.REDEPLOY,
@@ -205,7 +209,7 @@ async def _insert(
     actor: Actor,
     project: Project,
     source: Source,
-    deployment_id: str,
+    keep_files: Callable[[Transaction, Deployment], Awaitable[None]],
     *,
     target: Target | None,
     overrides: Mapping[str, Any],
@@ -218,7 +222,7 @@ async def _insert(
         settings = records.settings_from(row["settings"])
         deployment = await records.insert_deployment(
             tx,
-            deployment_id=deployment_id,
+            deployment_id=new_id("deployment"),
             project_id=project.id,
             target=decide_target(
                 source,
@@ -232,6 +236,7 @@ async def _insert(
             created_by=actor.user_id or None,
             trigger=trigger,
         )
+        await keep_files(tx, deployment)
         if trigger is Trigger.PUSH and (reason := find_marker(source.message)):
             deployment = await queue.skip(tx, deployment, reason=reason)
     # After the commit, or a worker could look for a row that isn't there yet.
@@ -257,7 +262,7 @@ async def _supersede(platform: Platform, project: Project, newer: Deployment, *,
             await platform.redis.publish(deployment_channel(older.id), "cancel")
 
 
-async def _store_files(platform: Platform, project: Project, deployment_id: str, files: Sequence[SourceFile]) -> None:
+async def _check_files(platform: Platform, project: Project, files: Sequence[SourceFile]) -> None:
     if not files:
         raise EmptySource()
     check_files(files, BuildLimits())
@@ -265,10 +270,6 @@ async def _store_files(platform: Platform, project: Project, deployment_id: str,
     if missing:
         path = next(file.path for file in files if file.sha256 == missing[0])
         raise MissingBlobs(count=len(missing), path=path)
-    data = encode_files(files)
-    await platform.objects.put(
-        source_key(project.id, deployment_id), data, size=len(data), content_type="application/json"
-    )
 
 
 async def _fetch_project(platform: Platform, actor: Actor, project_id: str) -> Project:

@@ -14,9 +14,12 @@ from vclone_core.models import Project
 from vclone_core.rules.blobframes import FRAME_LIMIT_BYTES, FrameDecoder, FrameEnd, FramePiece, FrameStart
 from vclone_core.rules.objectkeys import blob_key
 
-PUTS_AT_ONCE: Final = 8
+# Many small blobs at once are what a store writes together; fewer where they are larger.
+PUTS_AT_ONCE: Final = 128
+HELD_BYTES: Final = 8 * 1024**2
 # Smaller blobs are gathered first and put in one go; larger ones flow through as they come.
 SMALL_BYTES: Final = 256 * 1024
+LARGE_BYTES: Final = 1024**2
 PIECES_WAITING: Final = 2
 NOTED_AT_ONCE: Final = 500
 
@@ -66,6 +69,26 @@ class _Pipe:
             yield piece
 
 
+class _Places:
+    """Lets puts begin while they are few and hold little; a blob that flows through counts as `LARGE_BYTES`."""
+
+    def __init__(self) -> None:
+        self._count = self._held = 0
+        self._freed = asyncio.Event()
+
+    async def take(self, size: int) -> None:
+        while self._count and (self._count >= PUTS_AT_ONCE or self._held + size > HELD_BYTES):
+            self._freed.clear()
+            await self._freed.wait()
+        self._count += 1
+        self._held += size
+
+    def give_back(self, size: int) -> None:
+        self._count -= 1
+        self._held -= size
+        self._freed.set()
+
+
 @dataclass(slots=True)
 class _Frame:
     """The frame that is being read: gathered in `small`, or passed on through `pipe`."""
@@ -75,6 +98,11 @@ class _Frame:
     small: bytearray = field(default_factory=bytearray)
     pipe: _Pipe | None = None
 
+    @property
+    def held_bytes(self) -> int:
+        """How much of it may be in memory at once; of a large one, pieces as the server hands them over."""
+        return min(self.size, LARGE_BYTES)
+
 
 class _Intake:
     """One request's blobs on their way into the object store."""
@@ -82,7 +110,7 @@ class _Intake:
     def __init__(self, platform: Platform, project: Project) -> None:
         self._platform = platform
         self._project = project
-        self._places = asyncio.Semaphore(PUTS_AT_ONCE)
+        self._places = _Places()
         self._frame = _Frame("", 0)
         self._stored: dict[str, int] = {}  # the same blob may come twice
         self.count = 0
@@ -92,8 +120,8 @@ class _Intake:
         frame = self._frame
         match event:
             case FrameStart(sha256, size):
-                await self._places.acquire()
                 self._frame = _Frame(sha256, size)
+                await self._places.take(self._frame.held_bytes)
                 if size > SMALL_BYTES:
                     self._frame.pipe = _Pipe()
                     puts.create_task(self._put(self._frame, self._frame.pipe.read()))
@@ -113,7 +141,7 @@ class _Intake:
             key = blob_key(self._project.id, frame.sha256)
             await self._platform.objects.put(key, body, size=frame.size, sha256=frame.sha256)
         finally:
-            self._places.release()
+            self._places.give_back(frame.held_bytes)
             if frame.pipe is not None:
                 frame.pipe.close()
         self.count += 1

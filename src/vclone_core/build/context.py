@@ -7,11 +7,21 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from vclone_core.build.buildlog import BuildLog
 from vclone_core.errors import BuildTimeout
-from vclone_core.models import BuildLimits, Claim, EarlierFile, FileEntry, Manifest, ProjectSettings, Route, Source
+from vclone_core.models import (
+    BuildLimits,
+    Claim,
+    EarlierFile,
+    FileEntry,
+    Manifest,
+    ProjectSettings,
+    Route,
+    Source,
+    SourceFile,
+)
 from vclone_core.plugins import Plugins
 from vclone_core.protocols import BuildRunner, BuildSession, ExitStatus, ObjectStore
 from vclone_core.rules.buildplan import BuildPlan
@@ -24,12 +34,18 @@ from vclone_core.rules.vercel_config import VercelConfig
 from vclone_core.rules.workspaces import Workspace
 from vclone_core.settings import Settings
 
+if TYPE_CHECKING:
+    from vclone_core.build.uploaded import Upload
+
 
 class Blobs(Protocol):
     """The blobs of the build's project."""
 
     async def missing(self, hashes: Sequence[str]) -> Sequence[str]:
         """Return which of these SHA-256 are not stored."""
+
+    async def sizes(self, hashes: Sequence[str]) -> Mapping[str, int]:
+        """Return the sizes of those of these SHA-256 that are stored."""
 
     async def note(self, stored: Sequence[tuple[str, int]]) -> None:
         """Remember (sha256, size) of what was stored, so that it is not missing any more."""
@@ -44,8 +60,8 @@ class Build:
     """Everything one attempt at one deployment needs from the platform.
 
     `previous_manifests` are those of the project's newest deployment, and of those that the hosts show which this one
-    may take over; the newest first. `environment` are the project's own variables. `previous_sha` is the commit that a
-    push is compared with, None where there is none.
+    may take over; the newest first. `source_files` lists an upload (None: the list is gone). `environment` are the
+    project's own variables. `previous_sha` is the commit that a push is compared with, None where there is none.
     """
 
     claim: Claim
@@ -58,6 +74,7 @@ class Build:
     plugins: Plugins
     blobs: Blobs
     previous_manifests: Callable[[], Awaitable[Sequence[Manifest]]]
+    source_files: Callable[[], Awaitable[Sequence[SourceFile] | None]]
     environment: Mapping[str, str] = field(default_factory=dict)
     previous_sha: Callable[[], Awaitable[str | None]] = _no_previous
 
@@ -68,13 +85,21 @@ class Build:
 
 @dataclass(frozen=True, slots=True)
 class OutputFile:
-    """One file to be deployed: served at `path` (with a leading `/`), lying at `local` below the output's root."""
+    """One file to be deployed: served at `path` (with a leading `/`), lying at `local` below the output's root.
+
+    With a `sha256` it lies in the store alone, under that.
+    """
 
     path: str
     local: str
     size: int
     type: str | None = None
     is_copied: bool = False
+    sha256: str | None = None
+
+
+Body = bytes | Path | OutputFile
+"""Bytes to be stored, or where they lie."""
 
 
 @dataclass(slots=True)
@@ -87,6 +112,7 @@ class Work:
     source: Source  # clone
     folder: Path  # clone: the repository's root
     root: Path  # detect: the root directory, below or at `folder`
+    upload: Upload | None = None  # clone: what was uploaded, of which not all need lie in `folder`
     detection: Detection | None = None
     plan: BuildPlan | None = None  # detect
     output: Path | None = None  # collect
@@ -98,7 +124,7 @@ class Work:
     headers: HeaderRules = field(default_factory=HeaderRules)  # collect
     files: tuple[OutputFile, ...] = ()  # collect
     entries: Mapping[str, FileEntry] = field(default_factory=dict)  # optimise
-    bodies: Mapping[str, Path | OutputFile] = field(default_factory=dict)  # optimise: where the bytes of a SHA-256 lie
+    bodies: Mapping[str, Body] = field(default_factory=dict)  # optimise: by SHA-256
     routes: tuple[Route, ...] = ()  # optimise
     earlier: Mapping[str, EarlierFile] = field(default_factory=dict)  # optimise
     manifest: Manifest | None = None  # upload
@@ -111,6 +137,11 @@ class Work:
         if left <= 0:
             raise BuildTimeout(limit_s=round(self.build.limits.wall_clock_s))
         return left
+
+    async def place_source(self) -> None:
+        """See that the whole source lies in `folder`. Without it an upload's files may lie in the store alone."""
+        if self.upload is not None:
+            await self.upload.place_all()
 
     async def run(
         self, argv: Sequence[str], *, cwd: Path, env: Mapping[str, str], timeout_s: float | None = None
@@ -140,6 +171,7 @@ class Work:
     async def _open_session(self) -> BuildSession:
         # A folder of finished files needs no place to run commands in.
         if self._session is None:
+            await self.place_source()
             build = self.build
             opening = build.runner.session(build.claim.deployment.id, build.workspace, build.limits)
             self._session = await self.stack.enter_async_context(opening)

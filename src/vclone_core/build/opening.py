@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,10 +12,11 @@ from vclone_core.actions.projects import missing_of, note_blobs
 from vclone_core.build.buildlog import BuildLog, Sink
 from vclone_core.build.context import Build
 from vclone_core.errors import Invalid, NotFound
-from vclone_core.models import BuildLimits, Claim, Manifest, State
+from vclone_core.models import BuildLimits, Claim, Manifest, SourceFile, State
 from vclone_core.protocols import BuildRunner
 from vclone_core.rules.manifests import decode_manifest
 from vclone_core.rules.objectkeys import manifest_key
+from vclone_core.stores import records
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +29,10 @@ class ProjectBlobs:
     async def missing(self, hashes: Sequence[str]) -> Sequence[str]:
         """Return which of these SHA-256 are not stored; the others count as needed now."""
         return await missing_of(self.platform, self.project_id, hashes)
+
+    async def sizes(self, hashes: Sequence[str]) -> Mapping[str, int]:
+        """Return the sizes of those of these SHA-256 that are stored; they count as needed now."""
+        return await records.touch_blobs(self.platform.db, self.project_id, hashes)
 
     async def note(self, stored: Sequence[tuple[str, int]]) -> None:
         """Remember what was stored."""
@@ -48,6 +53,9 @@ def open_build(
         row = await platform.db.fetch_one("fetch_previous_commit", *arguments)
         return row["sha"] if row is not None else None
 
+    async def fetch_source_files() -> Sequence[SourceFile] | None:
+        return await records.fetch_source_files(platform.db, claim.deployment.id)
+
     return Build(
         claim=claim,
         workspace=workspace,
@@ -60,6 +68,7 @@ def open_build(
         blobs=ProjectBlobs(platform, claim.project.id),
         previous_manifests=fetch_previous,
         previous_sha=fetch_previous_sha,
+        source_files=fetch_source_files,
     )
 
 

@@ -38,11 +38,6 @@ def manifest_key(project_id: str, deployment_id: str) -> str:
     return f"{project_id}/{deployment_id}/manifest.json"
 
 
-def source_key(project_id: str, deployment_id: str) -> str:
-    """Return the key of the file list of an uploaded source; its bytes are blobs of the project."""
-    return f"{project_id}/{deployment_id}/source.json"
-
-
 def cache_key(project_id: str, key: str) -> str:
     """Return the key of one archive of a build cache."""
     return f"{project_id}/cache/{key}"

@@ -1,18 +1,22 @@
-"""The file list of an uploaded source: what it may hold, and the JSON it is stored as."""
+"""The file list of an uploaded source: what it may hold, how it is stored, and what of it a build reads."""
 
 from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Sequence
+import zlib
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import asdict
 from typing import Final
 
 from vclone_core.errors import Invalid, InvalidFields
 from vclone_core.models import BuildLimits, FieldProblem, SourceFile
+from vclone_core.rules.globs import match_glob, split_globs
 
 PATH_BYTES: Final = 1024
 PROBLEMS_TOLD: Final = 100
+_RULES: Final = frozenset({"vercel.json", "_redirects", "_headers"})
+_PROJECTS: Final = frozenset({"package.json", "pnpm-workspace.yaml", "lerna.json", "nx.json", "netlify.toml"})
 _SHA256: Final = re.compile(r"[0-9a-f]{64}")
 
 
@@ -31,9 +35,9 @@ def check_files(files: Sequence[SourceFile], limits: BuildLimits) -> None:
 
 
 def encode_files(files: Sequence[SourceFile]) -> bytes:
-    """Return the list as it is stored in the object store, in the order of the paths."""
+    """Return the list as it is stored: JSON in the order of the paths, compressed."""
     ordered = sorted(files, key=lambda file: file.path)
-    return json.dumps({"files": [asdict(file) for file in ordered]}, separators=(",", ":")).encode()
+    return zlib.compress(json.dumps({"files": [asdict(file) for file in ordered]}, separators=(",", ":")).encode())
 
 
 def decode_files(data: bytes) -> tuple[SourceFile, ...]:
@@ -41,10 +45,38 @@ def decode_files(data: bytes) -> tuple[SourceFile, ...]:
     try:
         return tuple(
             SourceFile(item["path"], item["sha256"], item["size"], item.get("is_executable", False))
-            for item in json.loads(data)["files"]
+            for item in json.loads(zlib.decompress(data))["files"]
         )
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError, zlib.error) as error:
         raise Invalid(what=f"this is no list of files ({type(error).__name__})") from error
+
+
+def list_read(paths: Collection[str], wanted: Sequence[str], *, root: str) -> list[str]:
+    """Return which files of an upload the steps read before anything is built: rules, settings, and those `wanted`.
+
+    `wanted` are globs below the root directory `root` (empty: the upload itself). Where a file says that there is
+    something to be built, or that the root lies elsewhere, it is all of them.
+    """
+    if any(path.rpartition("/")[2] in _PROJECTS for path in paths):
+        return list(paths)
+    plain, globs = split_globs(tuple(wanted))
+    names = frozenset(plain)
+    below = f"{root}/" if root not in ("", ".") else ""
+
+    def is_read(path: str) -> bool:
+        if path.rpartition("/")[2] in _RULES:
+            return True
+        local = path.removeprefix(below)
+        return path.startswith(below) and (local in names or any(match_glob(glob, local) for glob in globs))
+
+    return [path for path in paths if is_read(path)]
+
+
+def is_ready_output(paths: Collection[str], *, is_prebuilt: bool) -> bool:
+    """Say whether an upload holds a Build Output v3, whose own configuration says what is served under which name."""
+    return any(
+        f"/{path}".endswith("/.vercel/output/config.json") or (is_prebuilt and path == "config.json") for path in paths
+    )
 
 
 def _problems(files: Sequence[SourceFile], limits: BuildLimits) -> Iterator[FieldProblem]:

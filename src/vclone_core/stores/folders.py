@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path
 from typing import Final
 
@@ -44,6 +44,12 @@ def read_listing(folder: Path, wanted: Collection[str] = PLAN_FILES, *, depth: i
     finally:
         os.close(root)
     return Listing(frozenset(paths), texts)
+
+
+def select_listed(paths: Iterable[str]) -> frozenset[str]:
+    """Return those of a source's paths that `read_listing` would list."""
+    shallow = [path for path in paths if path.count("/") < MAX_DEPTH and _SKIPPED.isdisjoint(path.split("/")[:-1])]
+    return frozenset(sorted(shallow, key=lambda path: (path.count("/"), path))[:MAX_PATHS])
 
 
 def open_folder(folder: Path) -> int:

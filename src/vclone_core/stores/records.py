@@ -16,12 +16,14 @@ from vclone_core.models import (
     Project,
     ProjectSettings,
     Source,
+    SourceFile,
     State,
     Target,
     Team,
     Trigger,
     User,
 )
+from vclone_core.rules.sources import decode_files, encode_files
 from vclone_core.stores.postgres import Queries, Record
 
 _SETTINGS: Final = frozenset(field.name for field in fields(ProjectSettings))
@@ -178,9 +180,20 @@ async def list_aliases(db: Queries, project_id: str, deployment_ids: Sequence[st
     return [alias_from(row) for row in rows]
 
 
-async def touch_blobs(db: Queries, project_id: str, hashes: Sequence[str]) -> frozenset[str]:
-    """Return which of these blobs the project has; they count as needed from now on."""
-    return frozenset(row["sha256"] for row in await db.fetch("touch_blobs", project_id, list(hashes)))
+async def insert_source_files(db: Queries, deployment_id: str, files: Sequence[SourceFile]) -> None:
+    """Keep the list of an upload's files with its deployment."""
+    await db.execute("insert_source_files", deployment_id, encode_files(files))
+
+
+async def fetch_source_files(db: Queries, deployment_id: str) -> tuple[SourceFile, ...] | None:
+    """Return the list of an upload's files; None when there is none."""
+    row = await db.fetch_one("fetch_source_files", deployment_id)
+    return None if row is None else decode_files(row["files"])
+
+
+async def touch_blobs(db: Queries, project_id: str, hashes: Sequence[str]) -> Mapping[str, int]:
+    """Return the sizes of those of these blobs that the project has; they count as needed from now on."""
+    return {row["sha256"]: row["size_bytes"] for row in await db.fetch("touch_blobs", project_id, list(hashes))}
 
 
 async def insert_blobs(db: Queries, project_id: str, blobs: Sequence[tuple[str, int]]) -> None:

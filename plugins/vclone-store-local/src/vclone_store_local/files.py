@@ -9,7 +9,8 @@ import secrets
 import stat
 import threading
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
@@ -19,6 +20,17 @@ INCOMING: Final = "~incoming"  # no key can spell it
 CHUNK_BYTES: Final = 64 * 1024
 COPY_BYTES: Final = 1024 * 1024
 STALE_S: Final = 24 * 3600.0
+
+
+@dataclass(frozen=True, slots=True)
+class Put:
+    """Bytes to be stored under `target`."""
+
+    target: Path
+    body: bytes
+    size: int
+    sha256: str | None
+    overwrite: bool
 
 
 def prepare(root: Path) -> None:
@@ -60,6 +72,11 @@ class Draft:
                     self._hash.update(view)
                 while view:
                     view = view[os.write(self._fd, view) :]
+
+    def begin_sync(self) -> None:
+        """Let the kernel start to write the file out, so that the syncs of many overlap; waits for nothing."""
+        with self._lock:
+            os.posix_fadvise(self._fd, 0, 0, os.POSIX_FADV_DONTNEED)
 
     def publish(self, target: Path, *, overwrite: bool) -> bool:
         """Check, sync and show the file under `target`; False where that exists and may not be replaced."""
@@ -139,6 +156,32 @@ def store(root: Path, target: Path, body: bytes | Path, *, size: int, sha256: st
         return draft.publish(target, overwrite=overwrite)
     finally:
         draft.discard()
+
+
+def store_batch(root: Path, puts: Sequence[Put]) -> list[bool | Exception]:
+    """Store several small objects: of each, what `store` would say or raise. One that fails harms no other."""
+    outcomes: list[bool | Exception] = [False] * len(puts)
+    drafts: dict[int, Draft] = {}
+    try:
+        for index, put in enumerate(puts):
+            try:
+                if put.overwrite or not put.target.is_file():
+                    draft = drafts[index] = Draft(root, size=put.size, sha256=put.sha256)
+                    draft.write((put.body,))
+                    draft.begin_sync()
+            except (OSError, errors.Invalid) as error:
+                outcomes[index] = error
+                if index in drafts:
+                    drafts.pop(index).discard()
+        for index, draft in drafts.items():
+            try:
+                outcomes[index] = draft.publish(puts[index].target, overwrite=puts[index].overwrite)
+            except (OSError, errors.Invalid) as error:
+                outcomes[index] = error
+    finally:
+        for draft in drafts.values():
+            draft.discard()
+    return outcomes
 
 
 def _read_source(path: Path) -> Iterator[memoryview]:

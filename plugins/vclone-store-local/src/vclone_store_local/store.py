@@ -13,6 +13,7 @@ from typing import Final, TypeVar
 
 from vclone_core import ObjectBody, ObjectInfo, Span, check_object_key, check_object_prefix, errors
 from vclone_store_local import files
+from vclone_store_local.batches import SMALL_BYTES, Batches, Outcome
 
 THREADS: Final = 16  # syncs wait for the disk; many at once share its journal's commits
 READ_BYTES: Final = 4 * files.CHUNK_BYTES  # per trip to a thread, and held per slow reader
@@ -28,6 +29,7 @@ class FolderStore:
     def __init__(self, root: Path) -> None:
         self.root = root
         self._threads: ThreadPoolExecutor | None = None
+        self._batches = Batches(self._put_batch)
         self._running: dict[Path, asyncio.Task[None]] = {}
         self._waiting: dict[Path, asyncio.Task[None]] = {}
 
@@ -51,6 +53,8 @@ class FolderStore:
         overwrite: bool = False,
     ) -> bool:
         target = self._path(key)
+        if isinstance(body, bytes) and len(body) <= SMALL_BYTES:
+            return await self._batches.put(files.Put(target, body, size, sha256, overwrite))
         if isinstance(body, bytes | Path):
             is_new = await self._run(
                 lambda: files.store(self.root, target, body, size=size, sha256=sha256, overwrite=overwrite)
@@ -60,6 +64,12 @@ class FolderStore:
         if is_new:
             await self._settle(target.parent)
         return is_new
+
+    async def _put_batch(self, puts: Sequence[files.Put]) -> list[Outcome]:
+        outcomes = await self._run(lambda: files.store_batch(self.root, puts))
+        folders = {put.target.parent for put, outcome in zip(puts, outcomes, strict=True) if outcome is True}
+        await asyncio.gather(*map(self._settle, folders))
+        return [_unavailable(outcome) if isinstance(outcome, OSError) else outcome for outcome in outcomes]
 
     async def _put_stream(
         self, target: Path, body: AsyncIterator[bytes], *, size: int, sha256: str | None, overwrite: bool
@@ -150,7 +160,7 @@ class FolderStore:
                 future.add_done_callback(lambda done: _undo(done, undo))
             raise
         except OSError as error:
-            raise errors.StoreUnavailable(why=_reason(error)) from error
+            raise _unavailable(error) from error
 
     def _later(self, work: Callable[[], object]) -> None:
         if self._threads is not None:
@@ -183,6 +193,12 @@ def _undo(done: Future[T], undo: Callable[[T], object]) -> None:
 def _close(reader: files.Reader | None) -> None:
     if reader is not None:
         reader.close()
+
+
+def _unavailable(error: OSError) -> errors.StoreUnavailable:
+    failure = errors.StoreUnavailable(why=_reason(error))
+    failure.__cause__ = error
+    return failure
 
 
 def _reason(error: OSError) -> str:

@@ -28,6 +28,7 @@ class BucketClient:
         self._config = config
         self._exits = AsyncExitStack()
         self._client: Any = None
+        self._places = asyncio.Semaphore(config.connections)
 
     async def start(self) -> None:
         """Make the client, and the bucket where it is missing."""
@@ -54,7 +55,8 @@ class BucketClient:
         config = self._config
         limit_s = config.connect_timeout_s + config.read_timeout_s + sent_bytes / SLOWEST_BYTES_PER_S
         try:
-            async with asyncio.timeout(limit_s):
+            # Waiting for a connection that others use is no time the store takes.
+            async with self._places, asyncio.timeout(limit_s):
                 return await getattr(self._client, operation)(Bucket=config.bucket, **arguments)
         except ClientError as error:
             raise refused_call(error) from error

@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
 from vclone_core.build.context import OutputFile, Work
 from vclone_core.errors import OutputMissing, OutputRefused
-from vclone_core.models import BuildLimits
+from vclone_core.models import BuildLimits, SourceFile
 from vclone_core.rules.headers_file import join_headers, parse_headers
 from vclone_core.rules.output import Tally, check_path, format_size, is_secret, is_skipped, pick_output
 from vclone_core.rules.redirects_file import join_redirects, parse_redirects
 from vclone_core.rules.route_sources import RULE_FILES, OutputConfig, clean_pages, parse_output_config
+from vclone_core.rules.sources import is_ready_output
 from vclone_core.rules.types import pick_type
 from vclone_core.rules.vercel_config import NAME as VERCEL_JSON
 from vclone_core.stores.folders import read_text
@@ -29,6 +30,8 @@ TOLD_PROBLEMS: Final = 100
 
 async def collect_output(work: Work) -> None:
     """Find the output and list its files; raise `OutputMissing`, `OutputRefused` or `DetectFailed`."""
+    if _needs_source(work):
+        await work.place_source()
     found = await asyncio.to_thread(_find_ready_output, work)
     if found is not None:
         work.output, work.config = found
@@ -42,7 +45,10 @@ async def collect_output(work: Work) -> None:
     if work.config is None:
         await _read_rule_files(work)
     walk = _Walk(work, is_plain=is_plain, keeps_all=is_prebuilt)
-    files = await asyncio.to_thread(walk.list_all)
+    if work.upload is None or work.upload.is_placed:
+        files = await asyncio.to_thread(walk.list_all)
+    else:
+        files = walk.list_uploaded(work.upload.files, below=work.output.relative_to(os.path.realpath(work.folder)))  # noqa: ASYNC240
     for path in walk.secrets[:PRESENT_NAMES]:
         await work.build.log.line(f"{path} is never deployed: it may hold secrets")
     if not files:
@@ -51,6 +57,15 @@ async def collect_output(work: Work) -> None:
     size = sum(file.size for file in files)
     where = work.output.relative_to(os.path.realpath(work.folder)).as_posix()  # noqa: ASYNC240
     await work.build.log.line(f"{len(files):,} files, {format_size(size)}, from {where}")
+
+
+def _needs_source(work: Work) -> bool:
+    """Say whether more of an upload has to lie in the folder than its names and rules."""
+    if work.upload is None:
+        return False
+    copied_from = work.detection.definition.copied_from if work.detection else None
+    has_wildcard = work.plan is not None and any("*" in path for path in work.plan.output_alternatives)
+    return bool(copied_from) or has_wildcard or is_ready_output(work.upload.files, is_prebuilt=work.plan is None)
 
 
 def _find_ready_output(work: Work) -> tuple[Path, OutputConfig] | None:
@@ -187,7 +202,27 @@ class _Walk:
 
     def list_all(self) -> tuple[OutputFile, ...]:
         """Return every file to be deployed, in the order of names; `secrets` has what was left out as one."""
-        files = tuple(self._walk("", ""))
+        return self._clean(tuple(self._walk("", "")))
+
+    def list_uploaded(self, files: Mapping[str, SourceFile], *, below: Path) -> tuple[OutputFile, ...]:
+        """Return the same of an upload whose files lie in the store alone; `below` is where the output begins."""
+        depth = len(below.parts)
+        listed = sorted((path.split("/"), file) for path, file in files.items())
+        inside = [(names[depth:], file) for names, file in listed if tuple(names[:depth]) == below.parts]
+        return self._clean(tuple(self._take_uploaded(inside)))
+
+    def _take_uploaded(self, listed: Iterable[tuple[list[str], SourceFile]]) -> Iterator[OutputFile]:
+        for names, file in listed:
+            path = "/".join(names)
+            ends = [index for index, name in enumerate(names) if not self._keeps(name, "/".join(names[:index]))]
+            if ends:
+                if is_secret(names[ends[0]]):
+                    self.secrets.append("/".join(names[: ends[0] + 1]))
+                continue
+            self.tally.add(path, file.size)
+            yield replace(self._make_file(path, path, file.size), sha256=file.sha256)
+
+    def _clean(self, files: tuple[OutputFile, ...]) -> tuple[OutputFile, ...]:
         if not self.has_clean_urls:
             return files
         clean = clean_pages(file.path for file in files)
@@ -203,12 +238,15 @@ class _Walk:
         for entry in found:
             if is_secret(entry.name):
                 self.secrets.append(f"{path}{entry.name}")
-                continue
-            if not self.keeps_all and is_skipped(entry.name, is_plain=self.is_plain):
-                continue
-            if not path and (entry.name in RULE_FILES or (self.keeps_all and entry.name == VERCEL_JSON)):
+            if not self._keeps(entry.name, path):
                 continue
             yield from self._take(entry, f"{path}{entry.name}", f"{local}{entry.name}")
+
+    def _keeps(self, name: str, folder: str) -> bool:
+        """Say whether a name in a folder of the output (empty: the output itself) is deployed."""
+        if is_secret(name) or (not self.keeps_all and is_skipped(name, is_plain=self.is_plain)):
+            return False
+        return bool(folder) or not (name in RULE_FILES or (self.keeps_all and name == VERCEL_JSON))
 
     def _take(self, entry: os.DirEntry[str], path: str, local: str) -> Iterator[OutputFile]:
         if problem := check_path(path):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
@@ -18,7 +19,7 @@ from vclone_core.rules.netlify_config import NetlifyConfig, parse_netlify_config
 from vclone_core.rules.output import check_path
 from vclone_core.rules.vercel_config import NAME as VERCEL_JSON
 from vclone_core.rules.vercel_config import VercelConfig, parse_vercel_config
-from vclone_core.stores.folders import read_listing, read_text
+from vclone_core.stores.folders import read_listing, read_text, select_listed
 from vclone_core.stores.workspaces import find_workspace
 
 MAX_CONFIG_BYTES: Final = 32 * 1024**2
@@ -42,6 +43,10 @@ async def detect_framework(work: Work) -> None:
     for problem in problems:
         await build.log.line(f"Framework definition left out: {problem}")
     listing = await asyncio.to_thread(read_listing, work.root, list_wanted_texts(frameworks))
+    if work.upload is not None:
+        below = f"{work.root.relative_to(work.folder).as_posix()}/".removeprefix("./")
+        paths = (path.removeprefix(below) for path in work.upload.files if path.startswith(below))
+        listing = replace(listing, paths=select_listed(paths))
     file = said.origins.get("framework")
     chosen, why = said.settings.framework, f"{file} says so" if file else "the project settings say so"
     if chosen is None:

@@ -6,6 +6,7 @@ import asyncio
 import gzip
 import hashlib
 import os
+import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -15,11 +16,13 @@ from typing import Any, BinaryIO, Final
 
 import brotli
 
-from vclone_core.build.context import OutputFile, Work
-from vclone_core.errors import DetectFailed, Invalid, OutputRefused
+from vclone_core.build.context import Body, Build, OutputFile, Work
+from vclone_core.build.parallel import run_each
+from vclone_core.errors import DetectFailed, Invalid, NotFound, OutputRefused
 from vclone_core.models import EarlierFile, FileEntry, Manifest, Route, Variant
 from vclone_core.rules.earlier import DAY_S, carry_forward
 from vclone_core.rules.manifests import list_blobs
+from vclone_core.rules.objectkeys import blob_key
 from vclone_core.rules.output import COMPRESS_FROM_BYTES, is_fingerprinted, is_worth
 from vclone_core.rules.route_sources import Sources, plan_routes
 from vclone_core.rules.tables import compile_table
@@ -34,6 +37,8 @@ PIECE_BYTES: Final = 1024**2
 BATCH_FILES: Final = 32
 BATCH_BYTES: Final = 4 * 1024**2
 THREADS: Final = min(4, os.cpu_count() or 1)
+FETCHES: Final = 16
+SHELF_BYTES: Final = 64 * 1024**2
 
 Variants = Mapping[str, Variant]
 
@@ -43,8 +48,28 @@ class _Made:
     """What one batch gave: entries by path, and where the bytes of each hash lie."""
 
     entries: dict[str, FileEntry] = field(default_factory=dict)
-    bodies: dict[str, Path | OutputFile] = field(default_factory=dict)
+    bodies: dict[str, Body] = field(default_factory=dict)
     compressed: int = 0
+
+
+class _Shelf:
+    """Keeps what was made of files until it is stored: in memory up to a limit, in a folder from there on."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._room = SHELF_BYTES
+        self._lock = threading.Lock()
+
+    def keep(self, sha256: str, body: bytes) -> Body:
+        """Return the bytes, or where they lie."""
+        with self._lock:
+            if len(body) <= self._room:
+                self._room -= len(body)
+                return body
+            self._folder.mkdir(exist_ok=True)
+        path = self._folder / sha256
+        path.write_bytes(body)
+        return path
 
 
 async def optimise_files(work: Work) -> None:
@@ -52,8 +77,7 @@ async def optimise_files(work: Work) -> None:
     assert work.output is not None
     previous = await work.build.previous_manifests()
     known = await _find_known(work, previous)
-    folder = work.build.workspace / "variants"
-    await asyncio.to_thread(folder.mkdir, exist_ok=True)
+    shelf = _Shelf(work.build.workspace / "variants")
     immutable = work.detection.definition.immutable if work.detection else ()
     improve = _ask_plugins(work)
     loop = asyncio.get_running_loop()
@@ -61,18 +85,20 @@ async def optimise_files(work: Work) -> None:
     made = _Made()
     try:
         with ThreadPoolExecutor(THREADS, thread_name_prefix="optimise") as threads:
-            results = [
-                loop.run_in_executor(threads, _optimise_batch, root, batch, known, folder, immutable, improve)
-                for batch in _batches(work.files)
-            ]
-            for result in results:
-                one = await result
+            task = _Task(root, known, shelf, immutable, improve)
+
+            async def optimise(batch: Sequence[OutputFile]) -> None:
+                stored = await _fetch(work.build, [file for file in batch if task.reads(file)])
+                one = await loop.run_in_executor(threads, task.run, batch, stored)
                 made.entries |= one.entries
                 made.bodies |= one.bodies
                 made.compressed += one.compressed
+
+            # A few more than threads, so that none waits for the store; never all, whose bytes would not fit in memory.
+            await run_each(_batches(work.files), optimise, in_flight=2 * THREADS)
     finally:
         os.close(root)
-    work.entries, work.bodies = made.entries, made.bodies
+    work.entries, work.bodies = {file.path: made.entries[file.path] for file in work.files}, made.bodies
     work.routes = _compile_routes(work)
     work.earlier = await _carry_forward(work, previous)
     reused = sum(1 for entry in made.entries.values() if (entry.sha256, entry.type) in known)
@@ -123,38 +149,93 @@ def _batches(files: Sequence[OutputFile]) -> list[list[OutputFile]]:
     return batches
 
 
-def _optimise_batch(
-    root: int,
-    batch: Sequence[OutputFile],
-    known: Mapping[tuple[str, str], Variants],
-    folder: Path,
-    immutable: Sequence[str],
-    improve: Callable[[OutputFile, FileEntry, bytes], bytes] | None,
-) -> _Made:
-    made = _Made()
-    for file in batch:
-        type_ = file.type or pick_type(file.path)
-        is_immutable = is_fingerprinted(file.path, type_, immutable=immutable, is_copied=file.is_copied)
+async def _fetch(build: Build, files: Sequence[OutputFile]) -> dict[str, bytes]:
+    """Return the bytes of files that lie in the store alone, by SHA-256."""
+    bodies: dict[str, bytes] = {}
+
+    async def fetch(file: OutputFile) -> None:
+        assert file.sha256 is not None
         try:
-            descriptor = open_beneath(root, file.local)
+            async with build.objects.open(blob_key(build.claim.project.id, file.sha256)) as body:
+                bodies[file.sha256] = b"".join([chunk async for chunk in body.chunks])
+        except NotFound as error:
+            raise OutputRefused(
+                what=f"the bytes of {file.path} are gone from the store", hint="Deploy again."
+            ) from error
+
+    await run_each(files, fetch, in_flight=min(FETCHES, len(files)))
+    return bodies
+
+
+@dataclass(frozen=True, slots=True)
+class _Task:
+    """What is done with every file of an output, whose root is open as `root`."""
+
+    root: int
+    known: Mapping[tuple[str, str], Variants]
+    shelf: _Shelf
+    immutable: Sequence[str]
+    improve: Callable[[OutputFile, FileEntry, bytes], bytes] | None
+
+    def reads(self, file: OutputFile) -> bool:
+        """Say whether the bytes of a file that lies in the store alone are needed."""
+        if file.sha256 is None:
+            return False
+        return self._is_improved(file.size) or self._is_compressed(file.sha256, file.size, _type_of(file))
+
+    def run(self, batch: Sequence[OutputFile], stored: Mapping[str, bytes]) -> _Made:
+        """Optimise some files, in a thread; `stored` has the bytes of those that `reads` asked for."""
+        made = _Made()
+        for file in batch:
+            type_ = _type_of(file)
+            is_immutable = is_fingerprinted(file.path, type_, immutable=self.immutable, is_copied=file.is_copied)
+            if file.sha256 is not None:
+                body, sha256, size = stored.get(file.sha256), file.sha256, file.size
+            else:
+                body, sha256, size = self._read(file)
+                made.bodies[sha256] = replace(file, size=size)
+            entry = FileEntry(sha256, size, type_, is_immutable)
+            if body is not None and self.improve is not None and self._is_improved(size):
+                better = self.improve(file, entry, body)
+                if better != body:
+                    body = better
+                    entry = FileEntry(hashlib.sha256(body).hexdigest(), len(body), type_, is_immutable)
+                    made.bodies[entry.sha256] = self.shelf.keep(entry.sha256, body)
+            variants = self.known.get((entry.sha256, type_))
+            if body is not None and self._is_compressed(entry.sha256, entry.size, type_):
+                made.compressed += 1
+                variants = self._compress(body, made.bodies)
+            made.entries[file.path] = replace(entry, variants=dict(variants or {}))
+        return made
+
+    def _is_improved(self, size: int) -> bool:
+        return self.improve is not None and size <= PLUGIN_BYTES
+
+    def _is_compressed(self, sha256: str, size: int, type_: str) -> bool:
+        is_candidate = COMPRESS_FROM_BYTES <= size <= WHOLE_BYTES and is_compressible(type_)
+        return is_candidate and (sha256, type_) not in self.known
+
+    def _read(self, file: OutputFile) -> tuple[bytes | None, str, int]:
+        try:
+            descriptor = open_beneath(self.root, file.local)
         except OSError as error:
             raise OutputRefused(what=f"{file.path} can't be read ({error.strerror or error})") from error
         with os.fdopen(descriptor, "rb", 0) as source:
-            body, sha256, size = _read(source)
-        entry = FileEntry(sha256, size, type_, is_immutable)
-        made.bodies[sha256] = replace(file, size=size)
-        if body is not None and improve is not None and size <= PLUGIN_BYTES:
-            better = improve(file, entry, body)
-            if better != body:
-                body = better
-                entry = FileEntry(hashlib.sha256(body).hexdigest(), len(body), type_, is_immutable)
-                made.bodies[entry.sha256] = _write(folder, entry.sha256, body)
-        variants = known.get((entry.sha256, type_))
-        if variants is None and body is not None and entry.size >= COMPRESS_FROM_BYTES and is_compressible(type_):
-            made.compressed += 1
-            variants = _compress(body, folder, made.bodies)
-        made.entries[file.path] = replace(entry, variants=dict(variants or {}))
-    return made
+            return _read(source)
+
+    def _compress(self, body: bytes, bodies: dict[str, Body]) -> dict[str, Variant]:
+        variants = {}
+        for coding, compress in _CODINGS.items():
+            smaller = compress(body)
+            if is_worth(len(body), len(smaller)):
+                sha256 = hashlib.sha256(smaller).hexdigest()
+                variants[coding] = Variant(sha256, len(smaller))
+                bodies[sha256] = self.shelf.keep(sha256, smaller)
+        return variants
+
+
+def _type_of(file: OutputFile) -> str:
+    return file.type or pick_type(file.path)
 
 
 def _read(source: BinaryIO | Any) -> tuple[bytes | None, str, int]:
@@ -169,28 +250,17 @@ def _read(source: BinaryIO | Any) -> tuple[bytes | None, str, int]:
     return None, digest.hexdigest(), size
 
 
-def _compress(body: bytes, folder: Path, bodies: dict[str, Path | OutputFile]) -> dict[str, Variant]:
-    variants = {}
-    for coding, compress in _CODINGS.items():
-        smaller = compress(body)
-        if is_worth(len(body), len(smaller)):
-            sha256 = hashlib.sha256(smaller).hexdigest()
-            variants[coding] = Variant(sha256, len(smaller))
-            bodies[sha256] = _write(folder, sha256, smaller)
-    return variants
+def _brotli(body: bytes) -> bytes:
+    # A window that fits: clearing tables for a larger one is half the work on a small file.
+    smaller: bytes = brotli.compress(body, quality=5, lgwin=max(16, min(22, len(body).bit_length())))
+    return smaller
 
 
 # Brotli 5 and gzip 6: higher levels cost many times the time for a few per cent. The same bytes give the same blob.
 _CODINGS: Final[Mapping[str, Callable[[bytes], bytes]]] = {
-    "br": lambda body: brotli.compress(body, quality=5),
+    "br": _brotli,
     "gzip": lambda body: gzip.compress(body, 6, mtime=0),
 }
-
-
-def _write(folder: Path, sha256: str, body: bytes) -> Path:
-    path = folder / sha256
-    path.write_bytes(body)
-    return path
 
 
 def _compile_routes(work: Work) -> tuple[Route, ...]:

@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Final
 
-from vclone_core.build.context import Build, OutputFile, Work
+from vclone_core.build.context import Body, Build, OutputFile, Work
 from vclone_core.build.parallel import run_each
 from vclone_core.errors import Invalid, UploadFailed
 from vclone_core.models import Manifest
@@ -17,6 +17,9 @@ from vclone_core.rules.objectkeys import blob_key
 from vclone_core.rules.output import format_size
 from vclone_core.stores.folders import open_beneath, open_folder
 
+# Small bodies are cheap to hold and worth gathering, for stores that write many in one go.
+SMALL_BYTES: Final = 64 * 1024
+SMALL_IN_FLIGHT: Final = 256
 IN_FLIGHT: Final = 16
 WHOLE_BYTES: Final = 8 * 1024**2
 PIECE_BYTES: Final = 256 * 1024
@@ -27,14 +30,20 @@ async def upload_files(work: Work) -> None:
     build = work.build
     sizes = list_blobs(work.entries.values())
     missing = list(await build.blobs.missing(list(sizes)))
+    if lost := [sha256 for sha256 in missing if sha256 not in work.bodies]:
+        paths = sorted(path for path, entry in work.entries.items() if entry.sha256 in lost)
+        raise UploadFailed(what=f"the bytes of {', '.join(paths[:3])} are gone from the store", hint="Deploy again.")
+    small = [sha256 for sha256 in missing if sizes[sha256] <= SMALL_BYTES]
+    large = [sha256 for sha256 in missing if sizes[sha256] > SMALL_BYTES]
     assert work.output is not None
     root = await asyncio.to_thread(open_folder, work.output)
     try:
-        await run_each(
-            missing,
-            lambda sha256: _put_blob(build, sha256, sizes[sha256], work.bodies[sha256], root),
-            in_flight=min(IN_FLIGHT, len(missing)),
-        )
+        for some, in_flight in ((small, SMALL_IN_FLIGHT), (large, IN_FLIGHT)):
+            await run_each(
+                some,
+                lambda sha256: _put_blob(build, sha256, sizes[sha256], work.bodies[sha256], root),
+                in_flight=min(in_flight, len(some)),
+            )
     finally:
         os.close(root)
     await build.blobs.note([(sha256, sizes[sha256]) for sha256 in missing])
@@ -51,10 +60,10 @@ async def upload_files(work: Work) -> None:
     await build.log.line(f"{len(missing):,} of {len(sizes):,} blobs were new, {size}")
 
 
-async def _put_blob(build: Build, sha256: str, size: int, body: Path | OutputFile, root: int) -> None:
+async def _put_blob(build: Build, sha256: str, size: int, body: Body, root: int) -> None:
     key = blob_key(build.claim.project.id, sha256)
     try:
-        if isinstance(body, Path):
+        if isinstance(body, bytes | Path):
             await build.objects.put(key, body, size=size, sha256=sha256)
         elif size <= WHOLE_BYTES:
             await build.objects.put(key, await asyncio.to_thread(_read, root, body.local), size=size, sha256=sha256)

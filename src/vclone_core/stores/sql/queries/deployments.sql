@@ -3,6 +3,17 @@ insert into deployments (id, project_id, target, source, overrides, sequence, pr
 values ($1, $2, $3, $4, $5, $6, $7, $8, $9)
 returning *;
 
+-- name: insert_source_files
+insert into deployment_sources (deployment_id, files) values ($1, $2);
+
+-- name: copy_source_files
+-- Another deployment of the same source: no row when its list is gone.
+insert into deployment_sources (deployment_id, files)
+select $2, files from deployment_sources where deployment_id = $1;
+
+-- name: fetch_source_files
+select files from deployment_sources where deployment_id = $1;
+
 -- name: fetch_deployment
 -- By id or by the host of one of its aliases, within a team and, for a restricted member, their projects ($3).
 select d.*

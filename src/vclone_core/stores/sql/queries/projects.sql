@@ -48,7 +48,7 @@ with touched as (
     update blobs set last_needed_at = now()
     where project_id = $1 and sha256 = any($2::text[]) and last_needed_at < now() - interval '1 hour'
 )
-select sha256 from blobs where project_id = $1 and sha256 = any($2::text[]);
+select sha256, size_bytes from blobs where project_id = $1 and sha256 = any($2::text[]);
 
 -- name: insert_blobs
 insert into blobs (project_id, sha256, size_bytes)
