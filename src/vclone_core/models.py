@@ -309,7 +309,8 @@ class Alias:
 class Site:
     """What an edge needs to answer a host. `version` grows with every alias change on the platform.
 
-    `previous_deployment_id` is what the host showed before: pages of it may still be open.
+    `previous_deployment_id` is what the host showed before, `newest_deployment_id` the newest of late, where that is
+    not what it shows: pages of both may still be open. The newest knows the files of those before it.
     """
 
     host: str
@@ -321,6 +322,13 @@ class Site:
     protection: str | None = None
     redirect_to: str | None = None
     previous_deployment_id: str | None = None
+    newest_deployment_id: str | None = None
+
+    @property
+    def shown_before(self) -> tuple[str, ...]:
+        """The deployments whose pages may still be open, each once."""
+        found = (self.previous_deployment_id, self.newest_deployment_id)
+        return tuple(dict.fromkeys(one for one in found if one and one != self.deployment_id))
 
 
 @dataclass(frozen=True, slots=True)

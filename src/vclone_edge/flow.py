@@ -62,7 +62,7 @@ class Settled:
         """Whether a file is served that only an earlier build had."""
         if self.compiled is None or not isinstance(self.decision, Serve):
             return False
-        is_before = self.compiled.manifest.deployment_id == self.site.previous_deployment_id
+        is_before = self.compiled.manifest.deployment_id in self.site.shown_before
         return is_before or self.decision.file in self.compiled.earlier
 
 
@@ -122,22 +122,30 @@ async def settle(parts: EdgeParts, request: Request) -> Settled:
     # A deployment's own host serves exactly its build.
     since_s = time.time() - kept_s if kept_s and site.kind is not AliasKind.DEPLOYMENT else None
     decision = decide(compiled, request, since_s=since_s)
-    if since_s is not None and site.previous_deployment_id and may_be_before(compiled, decision, request.path):
-        before = await _load_before(parts, site)
-        if before is not None:
-            found = decide(before, request, since_s=since_s)
-            if isinstance(found, Serve) and found.file == request.path and found.status == 200:
-                compiled, decision = before, found
+    if since_s is not None and site.shown_before and may_be_before(compiled, decision, request.path):
+        compiled, decision = await _look_before(parts, site, request, since_s) or (compiled, decision)
     answer = answer_decision(compiled, decision, request, is_indexed=is_indexed)
     return Settled(site, answer, is_stale, compiled, decision)
 
 
-async def _load_before(parts: EdgeParts, site: Site) -> CompiledManifest | None:
-    """Return the manifest of the deployment that a host showed before; None when that was removed."""
-    assert site.previous_deployment_id is not None
-    key = manifest_key(site.project_id, site.previous_deployment_id)
+async def _look_before(
+    parts: EdgeParts, site: Site, request: Request, since_s: float
+) -> tuple[CompiledManifest, Decision] | None:
+    """Return who of the deployments that a host showed before has the very file that is asked for; None: none has."""
+    for deployment_id in site.shown_before:
+        before = await _load_before(parts, site, deployment_id)
+        if before is not None:
+            found = decide(before, request, since_s=since_s)
+            if isinstance(found, Serve) and found.file == request.path and found.status == 200:
+                return before, found
+    return None
+
+
+async def _load_before(parts: EdgeParts, site: Site, deployment_id: str) -> CompiledManifest | None:
+    """Return the manifest of a deployment that a host showed before; None when that was removed."""
+    key = manifest_key(site.project_id, deployment_id)
     try:
-        return await parts.manifests.load(replace(site, deployment_id=site.previous_deployment_id, manifest_key=key))
+        return await parts.manifests.load(replace(site, deployment_id=deployment_id, manifest_key=key))
     except StoreUnavailable as error:
         if error.facts.get("is_gone"):
             return None

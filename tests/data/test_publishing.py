@@ -87,6 +87,23 @@ async def test_a_site_tells_what_its_host_showed_before(world: World) -> None:
     assert await deployments.resolve_host(world.platform, "shop.localhost") == shown[-1]
 
 
+async def test_a_site_tells_the_newest_that_its_host_showed(world: World) -> None:
+    """B11: two steps back, and the pages of the newest build are still open."""
+    project = await world.project("shop")
+    built = [await world.build(project) for _ in range(3)]
+    for _ in range(2):
+        await deployments.rollback(world.platform, world.actor, project)
+    site = await deployments.resolve_host(world.platform, "shop.localhost")
+    assert site is not None
+    assert (site.deployment_id, site.shown_before) == (built[0].id, (built[1].id, built[2].id))
+    start = await events.current_version(world.platform.db)
+    await deployments.promote(world.platform, world.actor, built[2].id)
+    moves = await events.read_moves(world.platform.db, start)
+    assert [move.site.shown_before for move in moves if move.site and move.host == "shop.localhost"] == [(built[0].id,)]
+    branch = await deployments.resolve_host(world.platform, "shop-git-main.localhost")
+    assert branch is not None and branch.newest_deployment_id is None
+
+
 async def test_manifests_before_are_the_newest_and_those_that_are_shown(world: World) -> None:
     project = await world.project("shop")
     built = [await world.build(project) for _ in range(3)]
@@ -98,6 +115,22 @@ async def test_manifests_before_are_the_newest_and_those_that_are_shown(world: W
     await world.platform.objects.delete([manifest_key(project.id, built[2].id)])
     found = await fetch_previous_manifests(world.platform, claim)
     assert [manifest.deployment_id for manifest in found] == [built[0].id]
+
+
+async def test_the_newest_that_was_shown_counts_also_two_steps_back_and_a_preview_later(world: World) -> None:
+    project = await world.project("shop")
+    built = [await world.build(project) for _ in range(3)]
+    for _ in range(2):
+        await deployments.rollback(world.platform, world.actor, project)
+    # Its build may have begun before the newest was ready: it need not know those files.
+    preview = await world.build(project, "feature")
+    await world.deploy(project)
+    found = await fetch_previous_manifests(world.platform, await world.claim(slots=64))
+    # The branch still shows the third.
+    assert [manifest.deployment_id for manifest in found] == [preview.id, built[2].id, built[0].id]
+    await world.deploy(project, "other")
+    found = await fetch_previous_manifests(world.platform, await world.claim("w2", slots=64))
+    assert built[2].id in {manifest.deployment_id for manifest in found}
 
 
 async def test_what_is_live_has_its_manifest_in_the_store(world: World) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -101,6 +102,33 @@ async def test_pages_of_the_newer_build_go_on_after_a_rollback(
     # Also by an edge that was started since.
     fresh = Client(build_app(await platform.start_edge()))
     assert (await fresh.get(f"http://{HOST}{TWO}")).body == b"js of the second"
+
+
+async def test_pages_of_the_newest_build_go_on_after_two_steps_back(
+    platform: Platform, client: Client, edge: EdgeParts
+) -> None:
+    """Neither the build that is shown nor the one before knows the newest: it was built after both."""
+    first = await publish_both(platform, edge)
+    second = platform.peer.sites[HOST]
+    three = "/assets/app.33333c33.js"
+    earlier = {TWO: EarlierFile(entries(platform, second)[TWO], int(time.time()))}
+    third = await platform.publish(
+        HOST,
+        {"/index.html": b"third", three: b"js of the third"},
+        earlier=earlier,
+        previous_deployment_id=second.deployment_id,
+    )
+    version = 0
+    for shown, before in ((second, third), (first, second)):
+        moved = replace(shown, previous_deployment_id=before.deployment_id, newest_deployment_id=third.deployment_id)
+        version = platform.peer.move(HOST, moved)
+    await eventually(lambda: edge.control.version == version)
+    assert (await client.get(f"http://{HOST}/")).body == b"first"
+    for path, body in ((three, b"js of the third"), (TWO, b"js of the second"), (ONE, b"js of the first")):
+        reply = await client.get(f"http://{HOST}{path}")
+        assert (reply.status, reply.body) == (200, body)
+    assert (await explain(edge, f"http://{HOST}{three}")).is_earlier
+    assert (await client.get(f"http://{HOST}/assets/app.44444d44.js")).status == 404
 
 
 async def test_deployment_before_that_was_removed_has_no_files(

@@ -130,7 +130,13 @@ async def remove_aliases(platform: Platform, actor: Actor, project: Project) -> 
 async def resolve_host(platform: Platform, host: str) -> Site | None:
     """Return what an edge needs to answer `host` (lower-case, without port); None when no alias has it."""
     row = await platform.db.fetch_one("fetch_alias", host)
-    return None if row is None else _site(records.alias_from(row), previous=row["previous_deployment_id"])
+    if row is None:
+        return None
+    return replace(
+        _site(records.alias_from(row)),
+        previous_deployment_id=row["previous_deployment_id"],
+        newest_deployment_id=row["newest_deployment_id"],
+    )
 
 
 async def wait_receipts(platform: Platform, version: int) -> tuple[EdgeReceipt, ...]:
@@ -280,7 +286,7 @@ async def _move(
     return moves
 
 
-def _site(alias: Alias, *, previous: str | None = None) -> Site:
+def _site(alias: Alias) -> Site:
     return Site(
         host=alias.host,
         project_id=alias.project_id,
@@ -288,5 +294,4 @@ def _site(alias: Alias, *, previous: str | None = None) -> Site:
         manifest_key=manifest_key(alias.project_id, alias.deployment_id),
         kind=alias.kind,
         version=alias.version,
-        previous_deployment_id=previous,
     )

@@ -30,11 +30,12 @@ def decode_site(raw: Mapping[str, Any]) -> Site:
             protection=raw.get("protection"),
             redirect_to=raw.get("redirect_to"),
             previous_deployment_id=raw.get("previous_deployment_id"),
+            newest_deployment_id=raw.get("newest_deployment_id"),
         )
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise Invalid(what=f"this is no site ({error})") from error
     texts = (site.host, site.project_id, site.deployment_id, site.manifest_key)
-    options = (site.protection, site.redirect_to, site.previous_deployment_id)
+    options = (site.protection, site.redirect_to, site.previous_deployment_id, site.newest_deployment_id)
     is_typed = all(isinstance(text, str | None) for text in options) and type(site.version) is int
     if not is_typed or not all(isinstance(text, str) and text for text in texts):
         raise Invalid(what="this is no site (a field has a wrong type)")

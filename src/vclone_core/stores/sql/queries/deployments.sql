@@ -67,10 +67,16 @@ select
           where a.project_id = $1 and a.kind = 'custom' and a.branch is null order by a.host) as custom_hosts;
 
 -- name: move_alias
--- Points a host at a deployment and writes that down for the edges ($6 the site as JSON; its version and the deployment
--- before are filled in here). No row when the host belongs to another project.
+-- Points a host at a deployment and writes that down for the edges ($6 the site as JSON; its version, the deployment
+-- before and the newest that was in production are filled in here). No row when the host belongs to another project.
 with before as (
     select deployment_id from aliases where host = $1
+), newest as (
+    select max(deployment_id) as id from (
+        select deployment_id from alias_history
+        where project_id = $2 and kind = 'production' and $4::text in ('production', 'custom')
+        order by version desc limit 32
+    ) recent
 ), moved as (
     insert into aliases (host, project_id, deployment_id, kind, branch, version)
     values ($1, $2, $3, $4, $5, nextval('alias_version'))
@@ -84,7 +90,8 @@ insert into alias_history
     (version, host, kind, project_id, deployment_id, previous_deployment_id, reason, actor_id, site)
 select version, $1, $4, $2, $3, (select deployment_id from before), $7, $8,
     $6::jsonb || jsonb_build_object(
-        'version', version, 'previous_deployment_id', (select deployment_id from before))
+        'version', version, 'previous_deployment_id', (select deployment_id from before),
+        'newest_deployment_id', (select nullif(id, $3) from newest))
 from moved
 returning version, previous_deployment_id;
 
@@ -113,18 +120,27 @@ where project_id = $1 and ($2::text[] is null or deployment_id = any($2))
 order by host;
 
 -- name: fetch_alias
-select a.host, a.project_id, a.deployment_id, a.kind, a.version, h.previous_deployment_id
+select a.host, a.project_id, a.deployment_id, a.kind, a.version, h.previous_deployment_id,
+    h.site ->> 'newest_deployment_id' as newest_deployment_id
 from aliases a
 join projects p on p.id = a.project_id and p.deleted_at is null
 left join alias_history h on h.version = a.version
 where a.host = $1;
 
 -- name: list_shown
--- The ready deployments whose hosts a new one may take over: production's, and its branch's.
+-- The ready deployments whose pages may be open where a new one is shown: production's, its branch's, and the newest that
+-- was in production of late, also after steps back from it.
 select distinct d.id
-from aliases a
-join deployments d on d.id = a.deployment_id and d.state = 'ready'
-where a.project_id = $1 and (a.kind in ('production', 'custom') or (a.kind = 'branch' and a.branch = $2))
+from deployments d
+where d.state = 'ready' and d.id in (
+    select a.deployment_id from aliases a
+    where a.project_id = $1 and (a.kind in ('production', 'custom') or (a.kind = 'branch' and a.branch = $2))
+    union
+    select max(recent.deployment_id) from (
+        select deployment_id from alias_history
+        where project_id = $1 and kind = 'production' order by version desc limit 32
+    ) recent
+)
 order by d.id desc
 limit 4;
 
