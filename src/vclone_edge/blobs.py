@@ -15,9 +15,10 @@ from collections import OrderedDict
 from dataclasses import dataclass
 from typing import Final
 
-from vclone_core.errors import NotFound, StoreUnavailable, UpstreamTimeout, VcloneError
+from vclone_core.errors import NotFound, StoreUnavailable, UpstreamTimeout
 from vclone_core.log import get_log
 from vclone_edge.disktier import DiskTier
+from vclone_edge.flights import Flights
 from vclone_edge.upstream import Readable
 
 ADMIT_BYTES: Final = 1024 * 1024
@@ -46,7 +47,7 @@ class HotBlobs:
         self.fills = 0
         self.disk_hits = 0
         self._kept: OrderedDict[str, Hot] = OrderedDict()
-        self._flights: dict[str, asyncio.Task[Hot | VcloneError]] = {}
+        self._flights = Flights[Hot]()
 
     def admits(self, size: int) -> bool:
         """Say whether a blob of this size goes through memory. What would push out much of the rest does not."""
@@ -65,30 +66,17 @@ class HotBlobs:
 
     async def load(self, key: str, *, sha256: str, size: int) -> Hot:
         """Return a blob, read whole; raise `StoreUnavailable` or `UpstreamTimeout`, also for a blob that is damaged."""
-        flight = self._flights.get(key)
-        if flight is None:
-            flight = self._flights[key] = asyncio.create_task(self._fill(key, sha256, size))
-            flight.add_done_callback(lambda _: self._flights.pop(key, None))
-        outcome = await asyncio.shield(flight)
-        if isinstance(outcome, VcloneError):
-            raise outcome.with_traceback(None)
-        return outcome
+        return await self._flights.join(key, lambda: self._fill(key, sha256, size))
 
     async def close(self) -> None:
         """End the fills under way."""
-        tasks = list(self._flights.values())
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await self._flights.close()
 
-    async def _fill(self, key: str, sha256: str, size: int) -> Hot | VcloneError:
+    async def _fill(self, key: str, sha256: str, size: int) -> Hot:
         self.fills += 1
         content = await self._read_disk(key, sha256, size)
         if content is None:
-            try:
-                content = await self._read_store(key, sha256, size)
-            except VcloneError as error:
-                return error
+            content = await self._read_store(key, sha256, size)
         hot = self._kept[key] = Hot(content, time.monotonic())
         self.used_bytes += size + ENTRY_BYTES
         while self.used_bytes > self.limit_bytes and self._kept:

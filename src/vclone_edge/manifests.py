@@ -7,8 +7,12 @@ and the app goes on with the site's last good one.
 from __future__ import annotations
 
 import asyncio
+import gc
 import time
 from collections import OrderedDict
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, nullcontext
 from typing import Final
 
 from cachetools import TTLCache
@@ -19,6 +23,7 @@ from vclone_core.models import Site
 from vclone_core.rules.answers import CompiledManifest, compile_manifest
 from vclone_core.rules.manifests import decode_manifest
 from vclone_edge.disktier import DiskTier
+from vclone_edge.flights import Flights
 from vclone_edge.upstream import Readable
 
 MEMORY_BYTES: Final = 256 * 1024**2
@@ -26,7 +31,8 @@ MEMORY_BYTES: Final = 256 * 1024**2
 GROWTH: Final = 3
 LIMIT_BYTES: Final = 64 * 1024**2
 INLINE_BYTES: Final = 32 * 1024  # Decoding more than this in the event loop would hold other requests for over 1 ms.
-LOAD_S: Final = 10.0
+QUIET_BYTES: Final = 1024**2
+FETCH_S: Final = 10.0
 FAILURE_S: Final = 1.0
 
 log = get_log(__name__)
@@ -43,7 +49,8 @@ class Manifests:
         self.refusals = 0
         self._kept: OrderedDict[str, tuple[CompiledManifest, int]] = OrderedDict()
         self._used_bytes = 0
-        self._flights: dict[str, asyncio.Task[CompiledManifest | StoreUnavailable]] = {}
+        self._flights = Flights[CompiledManifest]()
+        self._threads: ThreadPoolExecutor | None = None
         self._failed: TTLCache[str, StoreUnavailable] = TTLCache(1024, FAILURE_S, timer=time.monotonic)
 
     def find(self, site: Site) -> CompiledManifest | None:
@@ -66,33 +73,26 @@ class Manifests:
         key = site.manifest_key
         if (failed := self._failed.get(key)) is not None:
             raise failed.with_traceback(None)
-        flight = self._flights.get(key)
-        if flight is None:
-            flight = self._flights[key] = asyncio.create_task(self._load(site))
-            flight.add_done_callback(lambda _: self._flights.pop(key, None))
-        outcome = await asyncio.shield(flight)
-        if isinstance(outcome, StoreUnavailable):
-            raise outcome.with_traceback(None)
-        return outcome
+        return await self._flights.join(key, lambda: self._load(site))
 
     async def close(self) -> None:
         """End the loads under way."""
-        tasks = list(self._flights.values())
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await self._flights.close()
+        if self._threads is not None:
+            self._threads.shutdown(wait=False, cancel_futures=True)
 
-    async def _load(self, site: Site) -> CompiledManifest | StoreUnavailable:
+    async def _load(self, site: Site) -> CompiledManifest:
         key = site.manifest_key
         try:
-            async with asyncio.timeout(LOAD_S):
-                compiled = await self._load_from_disk(site)
-                if compiled is None:
+            compiled = await self._load_from_disk(site)
+            if compiled is None:
+                async with asyncio.timeout(FETCH_S):
                     content = await self._fetch(key)
-                    compiled = await self._compile(content, site)
-                    self._keep(key, compiled, len(content) * GROWTH)
-                    if self.disk:
-                        self.disk.keep(key, content)
+                compiled = await self._compile(content, site)
+                self._keep(key, compiled, len(content) * GROWTH)
+                if self.disk:
+                    self.disk.keep(key, content)
+            return compiled
         except TimeoutError:
             error = StoreUnavailable(why="a manifest took too long")
         except StoreUnavailable as raised:
@@ -101,12 +101,10 @@ class Manifests:
             # Ours to mend, not the visitor's: it must not look like a bad request or a missing page.
             why = f"the manifest of this deployment can't be used: {raised.sentence}"
             error = StoreUnavailable(why=why, is_gone=True)
-        else:
-            return compiled
         self.refusals += 1
         self._failed[key] = error
         log.error("manifest.refused", host=site.host, deployment=site.deployment_id, why=error.sentence)
-        return error
+        raise error
 
     async def _load_from_disk(self, site: Site) -> CompiledManifest | None:
         content = await self.disk.get(site.manifest_key) if self.disk else None
@@ -131,16 +129,12 @@ class Manifests:
         return content
 
     async def _compile(self, content: bytes, site: Site) -> CompiledManifest:
-        def compile_it() -> CompiledManifest:
-            try:
-                manifest = decode_manifest(content)
-                if (manifest.project_id, manifest.deployment_id) != (site.project_id, site.deployment_id):
-                    raise Invalid(what="the manifest is another deployment's")
-                return compile_manifest(manifest)
-            except (TypeError, AttributeError, ValueError, LookupError, RecursionError) as error:
-                raise Invalid(what=f"the manifest has a field of a wrong type ({error})") from error
-
-        return compile_it() if len(content) <= INLINE_BYTES else await asyncio.to_thread(compile_it)
+        if len(content) <= INLINE_BYTES:
+            return decode_and_compile(content, site)
+        if self._threads is None:
+            # One at a time, and not among those who read files: two would only take turns, and hold up the loop more.
+            self._threads = ThreadPoolExecutor(1, thread_name_prefix="compile")
+        return await asyncio.get_running_loop().run_in_executor(self._threads, decode_and_compile, content, site)
 
     def _keep(self, key: str, compiled: CompiledManifest, cost_bytes: int) -> None:
         self._kept[key] = (compiled, cost_bytes)
@@ -149,3 +143,30 @@ class Manifests:
         while self._used_bytes > self.memory_bytes and len(self._kept) > 1:
             _, (_, freed_bytes) = self._kept.popitem(last=False)
             self._used_bytes -= freed_bytes
+
+
+def decode_and_compile(content: bytes, site: Site) -> CompiledManifest:
+    """Return the manifest in `content`, ready; raise `Invalid` where it is another's, or can't be served."""
+    try:
+        with _without_collector() if len(content) > QUIET_BYTES else nullcontext():
+            manifest = decode_manifest(content)
+            if (manifest.project_id, manifest.deployment_id) != (site.project_id, site.deployment_id):
+                raise Invalid(what="the manifest is another deployment's")
+            return compile_manifest(manifest)
+    except (TypeError, AttributeError, ValueError, LookupError, RecursionError) as error:
+        raise Invalid(what=f"the manifest has a field of a wrong type ({error})") from error
+
+
+@contextmanager
+def _without_collector() -> Iterator[None]:
+    """Keep Python's collector of cycles from looking at a manifest, which has none, again and again as it grows.
+
+    Each look at a million objects stops every thread for a quarter of a second. What there is at the end is left out of
+    later looks; it goes as ever when nobody refers to it.
+    """
+    gc.disable()
+    try:
+        yield
+        gc.freeze()
+    finally:
+        gc.enable()

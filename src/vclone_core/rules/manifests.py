@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Final
 
 from vclone_core.errors import Invalid
 from vclone_core.models import EarlierFile, FileEntry, Manifest, Route, Variant
+from vclone_core.rules.jsonpieces import parse_pieces
 
 VERSION: Final = 1
+WHOLE_BYTES: Final = 256 * 1024  # More is read in steps, between which others get their turn.
 # Names of `Route` whose spelling in the Build Output API v3 differs from ours.
 _ROUTE_NAMES: Final = {"is_continue": "continue", "case_sensitive": "caseSensitive"}
 _ROUTE_FIELDS: Final = tuple(
@@ -19,6 +21,8 @@ _ROUTE_FIELDS: Final = tuple(
         "is_continue", "check", "case_sensitive", "important", "origin",
     )
 )  # fmt: skip
+_ROUTE_KEYS: Final = {theirs: ours for ours, theirs in _ROUTE_FIELDS}
+_ROUTE_LISTS: Final = frozenset({"methods", "has", "missing"})
 
 
 def encode_route(route: Route) -> dict[str, Any]:
@@ -36,10 +40,9 @@ def encode_route(route: Route) -> dict[str, Any]:
 
 def decode_route(raw: Mapping[str, Any]) -> Route:
     """Return the route that `encode_route` wrote. Unknown fields are ignored."""
-    values = {ours: raw[theirs] for ours, theirs in _ROUTE_FIELDS if theirs in raw}
-    for name in ("methods", "has", "missing"):
-        if name in values:
-            values[name] = tuple(values[name])
+    values = {_ROUTE_KEYS[key]: value for key, value in raw.items() if key in _ROUTE_KEYS}
+    for name in _ROUTE_LISTS & values.keys():
+        values[name] = tuple(values[name])
     return Route(**values)
 
 
@@ -82,7 +85,7 @@ def encode_manifest(manifest: Manifest) -> bytes:
 def decode_manifest(data: bytes) -> Manifest:
     """Return the manifest in `data`; raise `Invalid` when it isn't one, or is of a newer version."""
     try:
-        raw = json.loads(data)
+        raw = json.loads(data) if len(data) <= WHOLE_BYTES else parse_pieces(data.decode())
         if raw["version"] != VERSION:
             raise Invalid(what=f"this manifest has version {raw['version']}, this program reads {VERSION}")
         return Manifest(
@@ -90,7 +93,7 @@ def decode_manifest(data: bytes) -> Manifest:
             project_id=raw["project"],
             framework=raw["framework"],
             files={path: _decode_entry(entry) for path, entry in raw["files"].items()},
-            routes=tuple(decode_route(route) for route in raw["routes"]),
+            routes=tuple(decode_route(route) for route in _take(raw["routes"])),
             functions=raw["functions"],
             earlier={
                 path: EarlierFile(_decode_entry(entry), int(entry["replaced"]))
@@ -99,6 +102,13 @@ def decode_manifest(data: bytes) -> Manifest:
         )
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise Invalid(what=f"this is no manifest ({type(error).__name__}: {error})") from error
+
+
+def _take(items: list[Any]) -> Iterator[Any]:
+    """Yield a list's items and let go of each: a hundred thousand freed at once are a pause, too."""
+    items.reverse()
+    while items:
+        yield items.pop()
 
 
 def list_blobs(entries: Iterable[FileEntry]) -> dict[str, int]:

@@ -172,6 +172,7 @@ def _find_linear(pattern: Pattern | None) -> LinearPattern | None:
     return pattern if isinstance(pattern, LinearPattern) else None
 
 
+_NO_METHODS: Final[frozenset[str]] = frozenset()
 _HEADER_NAME: Final = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,256}")
 _HEADER_VALUE: Final = re.compile(r"[\t\x20-\x7e\x80-\uffff]{0,8192}")
 # What frames the message or is said by the platform is not a rule's to say.
@@ -205,9 +206,9 @@ def compile_rule(number: int, route: Route) -> Rule:
         literal=literal,
         is_open=is_open,
         pattern=None if literal is not None else compile_pattern(source, is_case_sensitive=route.case_sensitive),
-        methods=frozenset(method.upper() for method in route.methods),
-        has=tuple(compile_condition(raw) for raw in route.has),
-        missing=tuple(compile_condition(raw) for raw in route.missing),
+        methods=frozenset(method.upper() for method in route.methods) if route.methods else _NO_METHODS,
+        has=tuple(compile_condition(raw) for raw in route.has) if route.has else (),
+        missing=tuple(compile_condition(raw) for raw in route.missing) if route.missing else (),
         dest=None if route.dest is None else parse_template(route.dest),
         headers=tuple(headers),
         status=route.status,
