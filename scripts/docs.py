@@ -6,10 +6,12 @@ blocks are written by hand.
 
 from __future__ import annotations
 
+import ast
 import inspect
 import re
 import sys
 import textwrap
+import tomllib
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any, Final
@@ -143,6 +145,50 @@ def write_permissions() -> str:
     return write_table(("Action", *ROLES, "restricted to projects", "Scope"), rows)
 
 
+def write_product() -> str:
+    """Every sentence of tests/product.toml, with the tests whose marks name it."""
+    marks = find_marks()
+    parts = []
+    for line, sentences in read_product().items():
+        rows = []
+        for key, sentence in sentences.items():
+            tests = ", ".join(f"`{place}::{test}`" for place, test in marks.get(key, ()))
+            rows.append((key, escape(sentence), tests or f"none: {read_missing().get(key, 'unknown')}"))
+        parts.append(f"## {line}\n\n{write_table(('Line', 'Sentence', 'Shown by'), rows)}")
+    return "\n".join(parts)
+
+
+def read_product() -> dict[str, dict[str, str]]:
+    """Return the sentences of each line: `{"B1": {"B1.1": "…"}}`."""
+    raw = tomllib.loads((ROOT / "tests/product.toml").read_text(encoding="utf-8"))
+    return {
+        line: {f"{line}.{number}": text for number, text in sentences.items()}
+        for line, sentences in raw.items()
+        if line != "missing"
+    }
+
+
+def read_missing() -> dict[str, str]:
+    """Return what is promised and not built, with the reason."""
+    return dict(tomllib.loads((ROOT / "tests/product.toml").read_text(encoding="utf-8"))["missing"])
+
+
+def find_marks() -> dict[str, list[tuple[str, str]]]:
+    """Return the tests whose `@pytest.mark.product` names a sentence: (file, test), by sentence."""
+    found: dict[str, list[tuple[str, str]]] = {}
+    for path in sorted([*(ROOT / "tests").rglob("test_*.py"), *(ROOT / "plugins").glob("*/tests/test_*.py")]):
+        text = path.read_text(encoding="utf-8")
+        if "mark.product" not in text:
+            continue
+        for node in ast.walk(ast.parse(text)):
+            for mark in node.decorator_list if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) else ():
+                if isinstance(mark, ast.Call) and ast.unparse(mark.func) == "pytest.mark.product":
+                    for key in mark.args:
+                        place = str(path.relative_to(ROOT)).removeprefix("tests/")
+                        found.setdefault(str(ast.literal_eval(key)), []).append((place, node.name))
+    return found
+
+
 BLOCKS: Final[dict[str, Callable[[], str]]] = {
     "settings": write_settings,
     "errors": write_errors,
@@ -152,6 +198,7 @@ BLOCKS: Final[dict[str, Callable[[], str]]] = {
     "frameworks": write_frameworks,
     "routes": write_routes,
     "permissions": write_permissions,
+    "product": write_product,
 }
 
 

@@ -184,6 +184,7 @@ async def test_what_an_edge_is_told_depends_on_what_it_has_seen(api: Api, served
         assert move is not None and int(move.id) == newest
 
 
+@pytest.mark.product("B3.2", "B3.3")
 async def test_a_promote_comes_back_with_the_edges_receipts(api: Api, served: Served) -> None:
     project = await api.project()
     first = await api.live(project)

@@ -68,6 +68,7 @@ async def keys(store: ObjectStore, prefix: str) -> list[str]:
 
 @pytest.mark.parametrize("kind", ["bytes", "path", "stream"])
 @pytest.mark.parametrize("size", SIZES)
+@pytest.mark.product("B15.5")
 async def test_what_is_put_is_read(store: ObjectStore, prefix: str, tmp_path: Path, kind: str, size: int) -> None:
     data, key = make_bytes(size), f"{prefix}blobs/a"
     assert await store.put(key, as_body(kind, data, tmp_path), size=size, sha256=sha256(data)) is True
@@ -219,6 +220,7 @@ async def test_large_objects_pass_in_bounded_memory(
 @pytest.mark.parametrize(
     ("start", "end"), [(0, 0), (199_999, 199_999), (70_000, 140_000), (65_536, 131_071), (0, 199_999)]
 )
+@pytest.mark.product("B15.2")
 async def test_spans(store: ObjectStore, prefix: str, start: int, end: int) -> None:
     data = make_bytes(200_000)
     await store.put(f"{prefix}a", data, size=len(data))
@@ -328,6 +330,7 @@ async def test_readers_may_leave_early(store: ObjectStore, prefix: str) -> None:
     assert await read(store, f"{prefix}a") == data
 
 
+@pytest.mark.product("B15.1")
 async def test_a_presigned_url_is_read_by_plain_http(store: ObjectStore, place: Place, prefix: str) -> None:
     data, key = make_bytes(1000), f"{prefix}a"
     await store.put(key, data, size=len(data))

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import secrets
 
+import pytest
+
 from vclone_core.actions import deployments
 from vclone_core.actions.projects import delete_project
 from vclone_core.models import AliasMove
@@ -105,6 +107,7 @@ async def test_the_history_says_what_it_still_has(world: World) -> None:
     assert not versions.is_complete_after(versions.newest + 1)
 
 
+@pytest.mark.product("B3.2", "B3.3")
 async def test_receipts_come_from_the_edges_that_are_there(world: World) -> None:
     redis = world.platform.redis
     quick, slow, gone = (f"edg_{secrets.token_hex(4)}" for _ in range(3))

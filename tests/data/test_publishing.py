@@ -49,6 +49,7 @@ async def history(world: World, project: Project) -> list[tuple[str | None, str]
     return [(row[0], row[1]) for row in rows]
 
 
+@pytest.mark.product("B1.1")
 async def test_a_finished_build_takes_its_hosts(world: World) -> None:
     project = await world.project("shop")
     deployment = await world.build(project)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import inspect
 import re
 import tomllib
@@ -29,16 +28,6 @@ DEPLOY_FLOW = (
 
 def read(page: str) -> str:
     return (ROOT / page).read_text(encoding="utf-8")
-
-
-@pytest.fixture(scope="module")
-def writer() -> ModuleType:
-    """scripts/docs.py, which writes the generated blocks."""
-    spec = importlib.util.spec_from_file_location("docs_writer", ROOT / "scripts/docs.py")
-    assert spec and spec.loader
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))

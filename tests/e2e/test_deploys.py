@@ -126,6 +126,7 @@ def test_commands_look_at_what_was_deployed(platform: WholePlatform, site: Write
     assert platform.fetch(again["url"] + "/").text == "Looks"
 
 
+@pytest.mark.product("B14.1")
 def test_explain_says_what_would_be_answered(platform: WholePlatform, site: WriteSite) -> None:
     made = platform.ask("deploy", str(site("clear", {"index.html": "Clear"})))
     found = platform.ask("explain", made["url"] + "/")

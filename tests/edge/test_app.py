@@ -37,6 +37,7 @@ async def site(platform: Platform, edge: EdgeParts) -> None:
 pytestmark = pytest.mark.usefixtures("site")
 
 
+@pytest.mark.product("B13.1", "B13.2", "B13.4")
 async def test_page_is_served(client: Client) -> None:
     first, second = await client.get(f"http://{HOST}:8080/"), await client.get(f"http://{HOST}/index.html")
     for reply, cache in ((first, "MISS"), (second, "HIT")):
@@ -48,6 +49,7 @@ async def test_page_is_served(client: Client) -> None:
     assert (first["age"], second["age"]) == (None, "0")
 
 
+@pytest.mark.product("B6.3")
 async def test_head_has_the_header_fields_of_get_and_no_body(client: Client) -> None:
     get, head = await client.get(f"http://{HOST}/"), await client.get(f"http://{HOST}/", method="HEAD")
     assert (head.status, head.body) == (200, b"")
@@ -59,11 +61,13 @@ async def test_head_has_the_header_fields_of_get_and_no_body(client: Client) -> 
     assert (lost.status, lost.body, lost["content-length"]) == (404, b"", "4")
 
 
+@pytest.mark.product("B7.1", "B7.2")
 async def test_variant_is_chosen(client: Client) -> None:
     reply = await client.get(f"http://{HOST}/", headers={"Accept-Encoding": "gzip, br"})
     assert (reply.body, reply["content-encoding"], reply["vary"]) == (b"squeezed", "br", "accept-encoding")
 
 
+@pytest.mark.product("B6.1")
 async def test_unchanged_file_is_304_after_a_redeploy(client: Client, platform: Platform, edge: EdgeParts) -> None:
     etag = (await client.get(f"http://{HOST}/"))["etag"] or ""
     version = (await platform.publish(HOST, {**FILES, "/new.html": b"new"})).version
@@ -100,6 +104,7 @@ async def test_large_file_is_streamed_or_handed_to_the_server(client: Client, ed
     assert edge.blobs.used_bytes < ADMIT_BYTES
 
 
+@pytest.mark.product("B1.4")
 async def test_unknown_hosts_get_one_constant_page(client: Client) -> None:
     bodies = set()
     for host in ("nope.localhost", "x.example", "10.0.0.1", "a" * 63 + ".example", "[::1]"):
@@ -123,6 +128,7 @@ async def test_unknown_hosts_get_one_constant_page(client: Client) -> None:
         ([(b"host", b"shop.localhost")], "1.9"),
     ],
 )
+@pytest.mark.product("B1.5")
 async def test_malformed_requests_are_refused(client: Client, fields: list[tuple[bytes, bytes]], version: str) -> None:
     reply = await client.get("http:///", fields=fields, http_version=version)
     assert reply.status == 400
@@ -135,6 +141,7 @@ async def test_authority_twice_over_http2_is_one_host(client: Client) -> None:
     assert (await client.get("http:///", fields=fields, http_version="1.1")).status == 400
 
 
+@pytest.mark.product("B1.5")
 async def test_absolute_form_must_name_the_host(client: Client) -> None:
     good = await client.get(f"http://{HOST}/", raw_path=f"http://{HOST}/".encode())
     bad = await client.get(f"http://{HOST}/", raw_path=b"http://other.localhost/")
@@ -150,11 +157,28 @@ async def test_hostile_paths_are_refused(client: Client, raw: bytes) -> None:
     assert reply.status in {400, 414}
 
 
+@pytest.mark.product("B13.1")
 async def test_header_fields_of_the_platform_are_not_the_visitors_to_set(client: Client) -> None:
     headers = {"X-Vclone-Id": "mine", "X-Forwarded-Host": "other.localhost"}
     reply = await client.get(f"http://{HOST}/", headers=headers)
     assert reply.status == 200
     assert reply["x-vclone-id"] != "mine"
+
+
+@pytest.mark.product("B13.3")
+async def test_no_rule_says_who_serves(client: Client, platform: Platform) -> None:
+    said = {"server": "other", "x-vclone-cache": "HIT", "x-vclone-id": "mine", "age": "9", "x-mine": "1"}
+    routes = (
+        Route(src="/.*", headers=said, is_continue=True),
+        Route(src="/old", status=308, headers={"location": "/"}),
+    )
+    await platform.publish("said.localhost", FILES, routes=routes)
+    for path in ("/", "/none", "/old", "/big.bin"):
+        reply = await client.get(f"http://said.localhost{path}")
+        assert reply["server"] == "vclone"
+        assert (reply["x-vclone-id"] or "").startswith("req_")
+        assert reply["age"] is None
+    assert (await client.get("http://nope.localhost/"))["server"] == "vclone"
 
 
 async def test_preview_is_not_indexed(client: Client, platform: Platform) -> None:
@@ -163,6 +187,7 @@ async def test_preview_is_not_indexed(client: Client, platform: Platform) -> Non
     assert (await client.get(f"http://{HOST}/"))["x-robots-tag"] is None
 
 
+@pytest.mark.product("B1.2")
 async def test_host_that_redirects_keeps_path_and_query(client: Client, platform: Platform) -> None:
     await platform.publish("www.shop.example", FILES, kind=AliasKind.CUSTOM, redirect_to="shop.example")
     reply = await client.get("http://www.shop.example/a%20b?c=d")
@@ -262,6 +287,7 @@ async def test_store_that_cannot_start_fails_the_start_with_a_reason(platform: P
     assert "object store" in sent[0]["message"]
 
 
+@pytest.mark.product("B13.1")
 async def test_access_log_has_one_line_per_request(platform: Platform, capfd: pytest.CaptureFixture[str]) -> None:
     parts = await platform.start_edge(log_format="json")
     reply = await Client(build_app(parts)).get(f"http://{HOST}/?secret=1")
@@ -296,6 +322,7 @@ ROUTES = (
         st.sampled_from(["*", "br", "bytes=0-1", "text/html", "identity;q=0"]),
     ),
 )
+@pytest.mark.product("B14.1")
 async def test_explanation_is_what_the_app_does(
     platform: Platform,
     edge: EdgeParts,

@@ -11,7 +11,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from vclone_core.errors import BadSettings
 from vclone_core.models import AliasKind, Site
+from vclone_core.settings import load_settings
 from vclone_edge.cache import DomainCache
 from vclone_edge.diskfiles import DiskCache, read_checked, write_checked
 from vclone_edge.snapshot import Snapshot, encode_snapshot, load_snapshots, save_snapshot, take_snapshot
@@ -47,6 +49,7 @@ def known(cache: DomainCache, host: str = "a.example") -> Any:
     return found
 
 
+@pytest.mark.product("B2.1", "B2.5")
 def test_site_is_due_and_stale_after_the_ttl_and_gone_after_the_bound(cache: DomainCache, clock: Clock) -> None:
     cache.put(site())
     clock.now_s += 299
@@ -84,6 +87,17 @@ def test_stream_with_a_gap_vouches_only_for_what_was_confirmed_since(cache: Doma
     assert cache.suspects() == []
 
 
+@pytest.mark.product("B2.1", "B2.2", "B2.5")
+def test_settings_start_where_the_promises_are() -> None:
+    settings = load_settings({})
+    assert settings.edge_domain_ttl_s == 300
+    assert settings.edge_negative_ttl_s <= 10
+    assert settings.edge_stale_s >= 86_400
+    for name, value in (("EDGE_NEGATIVE_TTL_S", "11"), ("EDGE_STALE_S", "86399")):
+        with pytest.raises(BadSettings, match=f"VCLONE_{name}"):
+            load_settings({f"VCLONE_{name}": value})
+
+
 def test_older_version_changes_nothing(cache: DomainCache) -> None:
     cache.put(site(version=5))
     cache.put(site(version=4, deployment="dep_0"))
@@ -116,6 +130,7 @@ def test_site_before_is_kept_until_the_new_one_is_seen_to_be_good(cache: DomainC
     assert known(cache).fallback is None
 
 
+@pytest.mark.product("B2.1", "B2.2")
 def test_both_halves_are_bounded_and_missing_ones_are_forgotten(cache: DomainCache, clock: Clock) -> None:
     for n in range(500):
         cache.put(site(f"{n}.example"))
@@ -228,6 +243,7 @@ def test_snapshot_with_too_many_repeated_or_empty_entries_stays_within_bounds(tm
     assert known(small, "499.example").site == site("499.example", version=500)
 
 
+@pytest.mark.product("B2.6")
 async def test_snapshot_that_cannot_be_written_leaves_the_one_before(cache: DomainCache, tmp_path: Path) -> None:
     cache.put(site())
     assert await save_snapshot(tmp_path / "sites", take_snapshot(cache, 1, 1.0))

@@ -15,7 +15,7 @@ from tests.edge.client import Client, Reply
 from tests.edge.conftest import Platform, eventually
 from tests.edge.peer import ControlPeer
 
-from vclone_core.models import AliasKind, AliasMove, Site
+from vclone_core.models import AliasMove
 from vclone_core.rules.sites import encode_move, encode_site
 from vclone_edge.app import build_app
 from vclone_edge.parts import EdgeParts
@@ -28,6 +28,7 @@ async def body_of(client: Client, host: str = HOST) -> bytes:
     return (await client.get(f"http://{host}/")).body
 
 
+@pytest.mark.product("B2.3")
 async def test_fifty_misses_are_one_look_up(platform: Platform, client: Client) -> None:
     await platform.publish(HOST, A)
     replies = await asyncio.gather(*(client.get(f"http://{HOST}/") for _ in range(50)))
@@ -35,6 +36,7 @@ async def test_fifty_misses_are_one_look_up(platform: Platform, client: Client) 
     assert platform.peer.look_ups == [HOST]
 
 
+@pytest.mark.product("B3.1")
 async def test_publish_is_seen_and_acknowledged_in_milliseconds(
     platform: Platform, client: Client, edge: EdgeParts
 ) -> None:
@@ -63,6 +65,7 @@ async def test_missing_host_is_there_at_once_when_published(platform: Platform, 
     assert time.perf_counter() - started < 0.25
 
 
+@pytest.mark.product("B2.2")
 async def test_missing_host_is_remembered_for_seconds_only(platform: Platform) -> None:
     client = Client(build_app(await platform.start_edge(edge_negative_ttl_s=0.1)))
     assert (await client.get(f"http://{HOST}/")).status == 404
@@ -80,6 +83,7 @@ async def test_removed_host_is_gone_at_once(platform: Platform, client: Client, 
     assert (await client.get(f"http://{HOST}/")).status == 404
 
 
+@pytest.mark.product("B2.5", "B13.2")
 async def test_known_hosts_are_served_when_the_api_is_gone(
     platform: Platform, client: Client, edge: EdgeParts, peer: ControlPeer
 ) -> None:
@@ -98,6 +102,7 @@ async def test_known_hosts_are_served_when_the_api_is_gone(
     assert (unknown.status, unknown["retry-after"]) == (503, "5")
 
 
+@pytest.mark.product("B2.4")
 async def test_hanging_api_adds_no_latency_to_known_hosts(
     platform: Platform, client: Client, edge: EdgeParts, peer: ControlPeer
 ) -> None:
@@ -127,6 +132,7 @@ async def test_refresh_mends_what_a_lost_push_missed(platform: Platform, client:
             await asyncio.sleep(0.005)
 
 
+@pytest.mark.product("B3.4")
 async def test_cut_stream_resumes_where_it_was(platform: Platform, client: Client, edge: EdgeParts) -> None:
     await platform.publish(HOST, A)
     assert await body_of(client) == b"build A"
@@ -266,26 +272,7 @@ async def test_oversized_and_repeated_events_leave_what_is_good(
     assert await body_of(client) == b"build B"
 
 
-async def test_manifest_that_cannot_be_served_leaves_the_last_good_one(
-    platform: Platform, client: Client, edge: EdgeParts
-) -> None:
-    good = await platform.publish(HOST, A)
-    assert await body_of(client) == b"build A"
-    await platform.put("prj_1/dep_bad/manifest.json", b'{"version": 1}')
-    version = platform.peer.move(
-        HOST, Site(HOST, "prj_1", "dep_bad", "prj_1/dep_bad/manifest.json", AliasKind.PRODUCTION, 0)
-    )
-    await eventually(lambda: edge.control.version == version)
-    reply = await client.get(f"http://{HOST}/")
-    assert (reply.status, reply.body, reply["x-vclone-cache"]) == (200, b"build A", "STALE")
-    version = platform.peer.move(HOST, Site(HOST, "prj_1", "dep_x", "prj_1/dep_x/manifest.json", good.kind, 0))
-    await eventually(lambda: edge.control.version == version)
-    assert await body_of(client) == b"build A"
-    site = await platform.publish(HOST, B)
-    await eventually(lambda: edge.control.version == site.version)
-    assert await body_of(client) == b"build B"
-
-
+@pytest.mark.product("B2.6")
 async def test_restart_without_the_api_serves_from_the_snapshot(
     platform: Platform, client: Client, edge: EdgeParts, peer: ControlPeer
 ) -> None:
@@ -366,6 +353,7 @@ def _replace(path: Path) -> None:
 
 
 @pytest.mark.parametrize("damage", [_truncate, _flip, _empty, _replace])
+@pytest.mark.product("B2.6")
 async def test_damaged_snapshot_is_ignored_with_an_alarm(
     platform: Platform, client: Client, edge: EdgeParts, damage: Any, logged: Callable[[], str]
 ) -> None:

@@ -42,6 +42,7 @@ def entries(platform: Platform, site: Site) -> dict[str, FileEntry]:
 
 
 @pytest.mark.parametrize("routes", [(), SPA], ids=["404", "single page"])
+@pytest.mark.product("B11.1", "B11.3")
 async def test_files_of_the_build_before_are_served_like_its_own(
     platform: Platform, edge: EdgeParts, client: Client, routes: tuple[Route, ...]
 ) -> None:
@@ -59,6 +60,7 @@ async def test_files_of_the_build_before_are_served_like_its_own(
     assert edge.manifests.loads == 2
 
 
+@pytest.mark.product("B1.3")
 async def test_deployment_host_serves_exactly_its_build(platform: Platform, edge: EdgeParts, client: Client) -> None:
     first = await publish_both(platform, edge)
     own = platform.peer.sites[HOST]
@@ -71,6 +73,7 @@ async def test_deployment_host_serves_exactly_its_build(platform: Platform, edge
     assert (await client.get("http://two.localhost" + TWO)).status == 200
 
 
+@pytest.mark.product("B11.2")
 async def test_age_is_bounded(platform: Platform, client: Client, edge: EdgeParts) -> None:
     await publish_both(platform, edge, age_s=8 * 86_400)
     assert (await client.get(f"http://{HOST}{ONE}")).status == 404
@@ -82,6 +85,7 @@ async def test_it_can_be_turned_off(platform: Platform) -> None:
     assert (await Client(build_app(edge)).get(f"http://{HOST}{ONE}")).status == 404
 
 
+@pytest.mark.product("B11.1")
 async def test_pages_of_the_newer_build_go_on_after_a_rollback(
     platform: Platform, client: Client, edge: EdgeParts
 ) -> None:
@@ -104,6 +108,7 @@ async def test_pages_of_the_newer_build_go_on_after_a_rollback(
     assert (await fresh.get(f"http://{HOST}{TWO}")).body == b"js of the second"
 
 
+@pytest.mark.product("B11.1")
 async def test_pages_of_the_newest_build_go_on_after_two_steps_back(
     platform: Platform, client: Client, edge: EdgeParts
 ) -> None:
@@ -152,6 +157,7 @@ async def test_explanation_tells_an_earlier_file(platform: Platform, edge: EdgeP
         assert (b"etag", (reply["etag"] or "").encode()) in found.headers
 
 
+@pytest.mark.product("B11.1")
 async def test_page_loads_over_many_deploys_and_rollbacks_find_every_file(
     platform: Platform, client: Client, edge: EdgeParts
 ) -> None:

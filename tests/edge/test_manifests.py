@@ -8,7 +8,7 @@ import pytest
 from tests.edge.client import Client
 from tests.edge.conftest import Platform, eventually
 
-from vclone_core.models import Route
+from vclone_core.models import AliasKind, Route, Site
 from vclone_edge.parts import EdgeParts
 
 HOST = "shop.localhost"
@@ -51,3 +51,23 @@ async def test_oversized_manifest_leaves_the_last_good_one(
     reply = await client.get(f"http://{HOST}/")
     assert (reply.status, reply.body, reply["x-vclone-cache"]) == (200, b"build A", "STALE")
     assert edge.manifests.refusals == refusals + 1
+
+
+async def test_manifest_that_cannot_be_served_leaves_the_last_good_one(
+    platform: Platform, client: Client, edge: EdgeParts
+) -> None:
+    good = await platform.publish(HOST, A)
+    assert await body_of(client) == b"build A"
+    await platform.put("prj_1/dep_bad/manifest.json", b'{"version": 1}')
+    version = platform.peer.move(
+        HOST, Site(HOST, "prj_1", "dep_bad", "prj_1/dep_bad/manifest.json", AliasKind.PRODUCTION, 0)
+    )
+    await eventually(lambda: edge.control.version == version)
+    reply = await client.get(f"http://{HOST}/")
+    assert (reply.status, reply.body, reply["x-vclone-cache"]) == (200, b"build A", "STALE")
+    version = platform.peer.move(HOST, Site(HOST, "prj_1", "dep_x", "prj_1/dep_x/manifest.json", good.kind, 0))
+    await eventually(lambda: edge.control.version == version)
+    assert await body_of(client) == b"build A"
+    site = await platform.publish(HOST, B)
+    await eventually(lambda: edge.control.version == site.version)
+    assert await body_of(client) == b"build B"

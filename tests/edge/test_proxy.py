@@ -47,6 +47,7 @@ def read_fields(reply: Reply) -> dict[str, str]:
     return dict(fields)
 
 
+@pytest.mark.product("B5.3", "B13.3")
 async def test_request_and_answer_are_passed_on(platform: Platform, other: OtherServer) -> None:
     edge = await start(platform, other.port)
     client = Client(build_app(edge))
@@ -152,6 +153,7 @@ async def test_too_large_bodies_are_refused(platform: Platform, other: OtherServ
     assert untold.status == 413
 
 
+@pytest.mark.product("B5.3")
 async def test_slow_reader_slows_the_other_server(platform: Platform, other: OtherServer) -> None:
     client = Client(build_app(await start(platform, other.port)))
     hold = asyncio.Event()
@@ -169,6 +171,7 @@ async def test_slow_reader_slows_the_other_server(platform: Platform, other: Oth
     await asyncio.wait_for(other.ended.wait(), 10)
 
 
+@pytest.mark.product("B5.3")
 async def test_slow_server_slows_the_upload(platform: Platform, other: OtherServer) -> None:
     app = build_app(await start(platform, other.port))
     pieces, sent = 600, 0
@@ -206,6 +209,7 @@ def build_scope(path: str, length: int) -> dict[str, Any]:
     }  # fmt: skip
 
 
+@pytest.mark.product("B10.3")
 async def test_leaving_ends_the_request_there(platform: Platform, other: OtherServer) -> None:
     edge = await start(platform, other.port)
     await Client(build_app(edge)).get(f"http://{HOST}/far/stream", leave_after=100_000)
@@ -222,6 +226,7 @@ async def test_leaving_ends_the_request_there(platform: Platform, other: OtherSe
         b"transfer-encoding: chunked\r\n\r\nzz\r\nshort",
     ],
 )
+@pytest.mark.product("B10.4")
 async def test_answer_that_breaks_off_never_looks_whole(platform: Platform, head: bytes) -> None:
     async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.readuntil(b"\r\n\r\n")
@@ -373,6 +378,7 @@ async def test_explanation_names_the_other_server(platform: Platform, other: Oth
         "http://%31%32%37.0.0.1:{port}/",
     ],
 )  # fmt: skip
+@pytest.mark.product("B5.3")
 async def test_rewrites_never_reach_what_only_the_edge_reaches(platform: Platform, dest: str) -> None:
     """B5: a canary on loopback gets no connection, whatever a rule or a visitor writes."""
     connections = 0

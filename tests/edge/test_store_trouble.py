@@ -266,6 +266,7 @@ async def test_object_that_changed_is_not_gone_on_with(
     await objects.put(key, LARGE, size=len(LARGE), overwrite=True)
 
 
+@pytest.mark.product("B15.3")
 async def test_resumes_are_bounded_by_a_budget(platform: Platform, proxy: FaultProxy) -> None:
     edge = await platform.start_edge()
     await platform.publish(HOST, {"/large.bin": LARGE})
@@ -320,6 +321,7 @@ async def test_earlier_file_is_never_a_404_while_the_store_is_away(platform: Pla
     assert (await get(edge, name)).body == b"js"
 
 
+@pytest.mark.product("B15.4")
 async def test_one_slow_project_leaves_places_for_the_others(
     platform: Platform, proxy: FaultProxy, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -77,6 +77,7 @@ async def store(edge: EdgeParts) -> CountingStore:
     return store
 
 
+@pytest.mark.product("B10.2")
 async def test_slow_client_costs_a_chunk_not_the_file(platform: Platform, client: Client, store: CountingStore) -> None:
     await platform.publish(HOST, {"/big.bin": b"x" * (16 * MIB)})
     hold = asyncio.Event()
@@ -89,6 +90,7 @@ async def test_slow_client_costs_a_chunk_not_the_file(platform: Platform, client
     assert len(reply.body) == 16 * MIB
 
 
+@pytest.mark.product("B10.1")
 async def test_gigabyte_streams_in_constant_memory(platform: Platform, edge: EdgeParts) -> None:
     size = 1024 * MIB
     path = platform.folder / "objects" / "x"
@@ -140,6 +142,7 @@ async def _publish_entry(platform: Platform, name: str, sha256: str, size: int) 
     platform.peer.move("huge.localhost", Site("huge.localhost", "prj_1", "dep_huge", key, AliasKind.PRODUCTION, 0))
 
 
+@pytest.mark.product("B10.3")
 async def test_leaving_early_stops_the_reading(
     platform: Platform, client: Client, store: CountingStore, edge: EdgeParts
 ) -> None:
@@ -166,6 +169,7 @@ async def test_leaving_while_the_store_is_silent_frees_it(
 
 @pytest.mark.parametrize("cut", [0, 1, 2 * MIB - 1])
 @pytest.mark.parametrize("how", ["ends_after", "fails_after"])
+@pytest.mark.product("B10.4")
 async def test_short_read_never_looks_complete(
     platform: Platform, client: Client, store: CountingStore, cut: int, how: str
 ) -> None:

@@ -41,6 +41,7 @@ def ends_within(sock: socket.socket, timeout_s: float) -> float:
 
 
 @pytest.mark.parametrize("pings", [False, True])
+@pytest.mark.product("B10.2", "B12.4")
 def test_zero_window_stream_costs_nothing_and_ends(start_edge: StartEdge, pings: bool) -> None:
     edge = start_edge(edge_h2_prior_knowledge=True, edge_idle_s=2, edge_stall_s=2)
     assert_serves(edge)
@@ -60,6 +61,7 @@ def test_zero_window_stream_costs_nothing_and_ends(start_edge: StartEdge, pings:
     assert_serves(edge)
 
 
+@pytest.mark.product("B10.2")
 def test_reader_that_stops_costs_nothing_and_ends(start_edge: StartEdge) -> None:
     edge = start_edge(edge_stall_s=2, edge_idle_s=2)
     before = edge.rss()
@@ -155,6 +157,7 @@ def test_unread_bodies_stop_neither_their_connection_nor_others(start_edge: Star
     assert_serves(edge)
 
 
+@pytest.mark.product("B10.4")
 def test_an_error_in_mid_body_never_looks_complete(start_edge: StartEdge) -> None:
     edge = start_edge(edge_h2_prior_knowledge=True)
     with probes.connect(edge.port) as sock:
@@ -170,6 +173,7 @@ def test_an_error_in_mid_body_never_looks_complete(start_edge: StartEdge) -> Non
 # Openings
 
 
+@pytest.mark.product("B12.4")
 def test_slow_heads_end_in_time(start_edge: StartEdge, tmp_path: Path) -> None:
     write_pair(tmp_path / "certificates", "default", "site.localhost")
     edge = start_edge(edge_header_s=1, edge_h2_prior_knowledge=True, edge_certificates=tmp_path / "certificates")
@@ -290,6 +294,7 @@ def test_floods_end_their_connection_only(start_edge: StartEdge, flood: Callable
 # Hoarding
 
 
+@pytest.mark.product("B12.4")
 def test_one_address_can_not_take_every_place(start_edge: StartEdge) -> None:
     edge = start_edge(edge_connections_per_address=20)
     hoard = [probes.connect(edge.port) for _ in range(60)]

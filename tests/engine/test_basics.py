@@ -48,6 +48,7 @@ def trusting(folder: Path) -> ssl.SSLContext:
     return context
 
 
+@pytest.mark.product("B12.1")
 def test_http1_serves_many_requests_on_one_connection(start_edge: StartEdge) -> None:
     edge = start_edge()
     with probes.connect(edge.port) as sock:
@@ -62,6 +63,7 @@ def test_files_are_sent_by_the_server_where_it_can(start_edge: StartEdge, engine
     assert probes.get(edge.port, "/file").status == (200 if engine == "granian" else 404)
 
 
+@pytest.mark.product("B12.1")
 def test_h2_serves_many_requests_beside_a_download(start_edge: StartEdge) -> None:
     edge = start_edge(edge_h2_prior_knowledge=True)
     client = probes.H2Client(probes.connect(edge.port))
@@ -73,6 +75,7 @@ def test_h2_serves_many_requests_beside_a_download(start_edge: StartEdge) -> Non
     assert len(client.streams[download].body) == 20_000_000
 
 
+@pytest.mark.product("B12.2")
 def test_h2_without_tls_is_refused_unless_asked_for(start_edge: StartEdge) -> None:
     edge = start_edge()
     client = probes.H2Client(probes.connect(edge.port))
@@ -94,6 +97,7 @@ def test_the_app_learns_the_clients_address(start_edge: StartEdge, source: str, 
     assert (seen["client"], seen["is_tls"], seen["version"]) == (source, True, "2")
 
 
+@pytest.mark.product("B12.1")
 def test_tls_serves_http1_to_those_who_want_it_and_large_bodies(start_edge: StartEdge, tmp_path: Path) -> None:
     write_pair(tmp_path / "certificates", "default", "site.localhost")
     edge = start_edge(edge_certificates=tmp_path / "certificates")
@@ -111,6 +115,7 @@ def test_tls_serves_http1_to_those_who_want_it_and_large_bodies(start_edge: Star
         old.wrap_socket(probes.connect(edge.tls_port))
 
 
+@pytest.mark.product("B12.3")
 def test_sni_chooses_the_certificate_and_new_ones_need_no_restart(start_edge: StartEdge, tmp_path: Path) -> None:
     folder = tmp_path / "certificates"
     write_pair(folder, "default", "site.localhost")

@@ -41,6 +41,7 @@ def fields_of(answer: Answer) -> dict[bytes, bytes]:
     return dict(answer.headers)
 
 
+@pytest.mark.product("B6.1", "B8.3", "B9.2")
 def test_page_is_sent_whole() -> None:
     answer = ask()
     assert (answer.status, answer.blob, answer.size, answer.span) == (200, PAGE.sha256, 1000, None)
@@ -56,6 +57,7 @@ def test_page_is_sent_whole() -> None:
     }
 
 
+@pytest.mark.product("B9.1")
 def test_fingerprinted_asset_is_immutable() -> None:
     fields = fields_of(ask("/app.4f3a.js"))
     assert fields[b"cache-control"] == b"public, max-age=31536000, immutable"
@@ -76,6 +78,7 @@ def test_rule_cannot_make_a_404_immutable() -> None:
     assert fields_of(ask("/", site=compiled(rule)))[b"cache-control"] == b"max-age=31536000, immutable"
 
 
+@pytest.mark.product("B7.2")
 def test_variants_have_their_own_length_tag_and_blob() -> None:
     plain, br, gzip = ask(), ask(accept_encoding="gzip, br"), ask(accept_encoding="gzip")
     assert (br.blob, br.size) == ("2" * 64, 300)
@@ -95,6 +98,7 @@ def test_nothing_acceptable_is_406() -> None:
     assert (answer.status, answer.blob) == (406, None)
 
 
+@pytest.mark.product("B6.3")
 def test_head_is_get_without_bytes() -> None:
     get, head = ask(accept_encoding="br"), ask(method="HEAD", accept_encoding="br", range="bytes=0-1")
     assert head.headers == get.headers
@@ -117,6 +121,7 @@ def test_head_is_get_without_bytes() -> None:
         ({"if_match": '"other"', "range": "bytes=0-9"}, 412, None),
     ],
 )
+@pytest.mark.product("B6.2", "B6.4", "B6.5")
 def test_conditions_and_ranges(headers: dict[str, str], status: int, span: Span | None) -> None:
     answer = ask(**headers)
     assert (answer.status, answer.span) == (status, span)
@@ -138,6 +143,7 @@ def test_304_carries_what_a_cache_needs() -> None:
 
 
 @pytest.mark.parametrize("method", ["POST", "PUT", "DELETE", "PATCH", "TRACE", "CONNECT", "BREW"])
+@pytest.mark.product("B6.6")
 def test_other_methods_are_told_what_is_allowed(method: str) -> None:
     answer = ask(method=method)
     assert answer.status == 405
@@ -145,6 +151,7 @@ def test_other_methods_are_told_what_is_allowed(method: str) -> None:
     assert ask("/none", method=method).status == 404
 
 
+@pytest.mark.product("B6.6")
 def test_options_says_what_is_allowed() -> None:
     answer = ask(method="OPTIONS")
     assert (answer.status, fields_of(answer)[b"allow"]) == (204, b"GET, HEAD, OPTIONS")

@@ -73,6 +73,7 @@ def test_host_is_brought_to_one_spelling(value: bytes, host: str) -> None:
         [b".".join([b"a" * 49] * 6)],
     ],
 )
+@pytest.mark.product("B1.5")
 def test_malformed_host_is_refused(values: list[bytes]) -> None:
     with pytest.raises(BadHost):
         parse_host(values)

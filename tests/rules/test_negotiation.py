@@ -39,6 +39,7 @@ VARIANTS = {"br": Variant("b" * 64, 50), "gzip": Variant("c" * 64, 70), "zstd": 
         (b",,,", "identity"),
     ],
 )
+@pytest.mark.product("B7.1")
 def test_weights_choose_the_coding(header: bytes | None, coding: str | None) -> None:
     assert choose_coding(header, 100, VARIANTS) == coding
 

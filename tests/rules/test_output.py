@@ -67,16 +67,27 @@ def test_name_of_a_copied_file_says_nothing_of_its_bytes() -> None:
         ("/x.y/noext", "application/octet-stream"),
     ],
 )
+@pytest.mark.product("B8.1", "B8.2")
 def test_type(path: str, type_: str) -> None:
     assert pick_type(path) == type_
 
 
+@pytest.mark.product("B8.1")
 def test_types_are_many_and_spelt_alike() -> None:
     assert len(TYPES) >= 100
     for extension, type_ in TYPES.items():
         assert extension == extension.lower()
         assert type_.count("/") == 1
         assert type_.startswith(("image/png", "video/", "audio/")) <= (not is_compressible(type_))
+
+
+@pytest.mark.product("B7.3")
+@pytest.mark.parametrize("name", [
+    "a.png", "a.jpg", "a.webp", "a.avif", "a.gif", "a.mp4", "a.webm", "a.mov", "a.mp3", "a.ogg", "a.zip", "a.gz",
+    "a.tar.gz", "a.br", "a.zst", "a.7z", "a.woff", "a.woff2", "a.pdf", "a.bin",
+])  # fmt: skip
+def test_what_is_compressed_already_is_left_as_it_is(name: str) -> None:
+    assert not is_compressible(pick_type(f"/{name}"))
 
 
 @pytest.mark.parametrize(

@@ -84,6 +84,7 @@ def test_case_counts_where_it_should() -> None:
     "source",
     ["/(", "/[a", "/a**", "/(?=", "/\\", "/(?<n>a", "/a{1,5000}", "/((a{1000}){1000}){1000}", "/(?P=x)", "/\\p{Nope}"],
 )
+@pytest.mark.product("B5.8")
 def test_what_no_engine_can_run_is_refused(source: str) -> None:
     with pytest.raises(Invalid, match="can't be used"):
         compile_pattern(source)
@@ -166,6 +167,7 @@ def cpu_s(source: str, text: str) -> float:
 
 
 @pytest.mark.parametrize(("source", "piece", "end"), HOSTILE)
+@pytest.mark.product("B5.8")
 def test_hostile_pattern_takes_time_as_its_text_is_long(source: str, piece: str, end: str) -> None:
     """A hundred times the text may cost a few hundred times the time: not its square, which is ten thousand."""
     assert not isinstance(compile_pattern(source), LookingPattern)
@@ -175,6 +177,7 @@ def test_hostile_pattern_takes_time_as_its_text_is_long(source: str, piece: str,
 
 
 @pytest.mark.parametrize("source", ["/(?=a)(a+)+$x", "/((a+)+)(?!b)c", "/(?<!x)(a|aa)+!", "/(a*)*\\1b"])
+@pytest.mark.product("B5.8")
 def test_look_around_is_given_up_in_time(source: str) -> None:
     pattern = compile_pattern(source)
     assert isinstance(pattern, LookingPattern)

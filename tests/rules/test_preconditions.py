@@ -42,6 +42,7 @@ EARLIER = b"Sun, 06 Nov 1994 08:49:36 GMT"
         ("GET", {b"if-modified-since": b"yesterday"}, None),
     ],
 )
+@pytest.mark.product("B6.2")
 def test_conditions_are_taken_in_the_order_of_the_standard(
     method: str, headers: dict[bytes, bytes], status: int | None
 ) -> None:
@@ -57,6 +58,7 @@ def test_dates_are_ignored_where_no_date_is_known() -> None:
     ("header", "is_allowed"),
     [(None, True), (b'"abc"', True), (b'"x"', False), (b'W/"abc"', False), (DATE, True), (LATER, False), (b"", False)],
 )
+@pytest.mark.product("B6.4")
 def test_if_range_asks_for_the_same_bytes(header: bytes | None, is_allowed: bool) -> None:
     assert allows_range(header, ETAG, modified_s=NOW) is is_allowed
 

@@ -78,6 +78,7 @@ def test_points(
     assert points[0].host == "abcdefghjk-shop.example.com"
 
 
+@pytest.mark.product("B1.1")
 def test_custom_hosts_go_where_production_goes() -> None:
     points = decide_points(
         PROJECT,

@@ -36,6 +36,7 @@ from vclone_core.rules.ranges import format_content_range, parse_range
         (b"bytes=\xb2-3", "whole"),
     ],
 )
+@pytest.mark.product("B6.4", "B6.5")
 def test_range_of_ten_bytes(header: bytes | None, span: object) -> None:
     assert parse_range(header, 10) == span
 

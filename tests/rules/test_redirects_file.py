@@ -81,6 +81,7 @@ def to(location: str, status: int = 301) -> dict[str, Any]:
         ("own", "\ufeff/a /b", "^/a/?$", to("/b")),
     ],
 )  # fmt: skip
+@pytest.mark.product("B5.6")
 def test_line(origin: str, line: str, src: str | None, fields: dict[str, Any] | None) -> None:
     route, is_forced = only(line)
     assert not is_forced
@@ -105,6 +106,7 @@ def test_line(origin: str, line: str, src: str | None, fields: dict[str, Any] | 
         "/a/* /b/:splat 200!",
     ],
 )
+@pytest.mark.product("B5.6")
 def test_exclamation_mark_goes_before_the_files(line: str) -> None:
     assert only(line)[1]
 

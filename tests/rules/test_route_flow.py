@@ -111,6 +111,7 @@ SPA = Said(is_single_page=True)
         (OWN, Said(is_single_page=False), "/cart", "404"),
     ],
 )  # fmt: skip
+@pytest.mark.product("B4.1", "B4.2", "B4.3")
 def test_b4_files(origin: str, said: Said, target: str, answer: str) -> None:
     assert tell(ask(said, target)) == answer, origin
 
@@ -240,5 +241,6 @@ LEGACY = rules(
         (LEGACY, "/assets/x.js", {}, "404 /new.html"),
     ],
 )  # fmt: skip
+@pytest.mark.product("B4.4", "B5.1", "B5.2", "B5.5")
 def test_b5_vercel_json(said: Said, target: str, facts: dict[str, Any], answer: str) -> None:
     assert tell(ask(said, target, **facts)) == answer

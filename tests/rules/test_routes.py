@@ -259,6 +259,7 @@ def test_query_goes_on_with_a_redirect() -> None:
         ({"methods": ["POST"]}, {"method": "GET"}, False),
     ],
 )
+@pytest.mark.product("B5.5")
 def test_conditions(condition: dict[str, Any], facts: dict[str, Any], holds: bool) -> None:
     table = table_of({"src": "/x", "dest": "/a.js", **condition})
     assert (ask(table, "/x", **facts) == Serve("/a.js")) is holds

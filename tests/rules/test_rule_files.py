@@ -97,6 +97,7 @@ https://old.example/*  https://new.example/:splat  301!
         (CLOUDFLARE, "/nl/%2e%2e%2fx", {}, None),
     ],
 )
+@pytest.mark.product("B4.4", "B5.6")
 def test_b5_redirects_file(origin: str, target: str, facts: dict[str, Any], answer: str | None) -> None:
     if answer is None:
         with pytest.raises(Exception, match="path"):
@@ -133,6 +134,7 @@ def test_forced_rule_for_everything_goes_before_every_file(target: str) -> None:
         (OWN, Said(ready=[], files=LOST_FILES), "/docs/x", "404 /docs/404.html"),
     ],
 )  # fmt: skip
+@pytest.mark.product("B4.5")
 def test_b4_vercel_json_goes_first_and_a_ready_output_stands_alone(
     origin: str, said: Said, target: str, answer: str
 ) -> None:
@@ -176,6 +178,7 @@ https://b.example/*
         (OWN, "/blog/a%0Ab", {}, None),
     ],
 )  # fmt: skip
+@pytest.mark.product("B4.4", "B5.4")
 def test_b5_headers_file(origin: str, target: str, facts: dict[str, Any], said: dict[bytes, bytes] | None) -> None:
     if said is None:
         with pytest.raises(Exception, match="path"):
@@ -228,6 +231,7 @@ def answer(said: Said, path: str) -> tuple[int, dict[bytes, bytes]]:
     return given_.status, dict(given_.headers)
 
 
+@pytest.mark.product("B9.1")
 def test_b9_missing_things_are_never_kept() -> None:
     rules_ = Said(
         headers="/*\n  Cache-Control: public, max-age=31536000, immutable", files=("404.html", "a.1a2b3c4d.js")
@@ -240,6 +244,7 @@ def test_b9_missing_things_are_never_kept() -> None:
     assert answer(Said(redirects="/x /a.1a2b3c4d.js 404", files=bare.files), "/x")[1][b"cache-control"] == CHECKED
 
 
+@pytest.mark.product("B9.1", "B9.2", "B9.3")
 def test_b9_lifetimes() -> None:
     assert answer(Said(), "/app.1a2b3c4d.js")[1][b"cache-control"] == IMMUTABLE
     assert answer(Said(), "/index.html")[1][b"cache-control"] == CHECKED
@@ -248,6 +253,7 @@ def test_b9_lifetimes() -> None:
     assert answer(Said(headers="/*\n  X: 1\n/app.js\n  ! Cache-Control"), "/app.js")[1][b"cache-control"] == CHECKED
 
 
+@pytest.mark.product("B5.7")
 def test_b5_a_hundred_thousand_literals_are_one_look_up() -> None:
     """Structure, not time: nothing is tried for a path but its own rules (benchmarks/edge_rules.py has the times)."""
     many = Said(redirects="".join(f"/old-{n} /new-{n}\n" for n in range(100_000)))

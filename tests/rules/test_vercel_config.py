@@ -67,6 +67,7 @@ PLAIN_HOST = [{"type": "host", "value": "shop.example"}]
         ("devRouter", {"source": "about", "destination": "/k"}, "^/about$", "/k", 308),
     ],
 )  # fmt: skip
+@pytest.mark.product("B5.1")
 def test_redirect(origin: str, rule: dict[str, Any], src: str, location: str, status: int) -> None:
     route = only(parse(redirects=[rule]).first)
     has = tuple(rule.get("has", ()))
@@ -105,6 +106,7 @@ def test_redirect(origin: str, rule: dict[str, Any], src: str, location: str, st
         (SPEC, {"source": "/p/:a?", "destination": "/n/:a?"}, "/n/$1"),
     ],
 )  # fmt: skip
+@pytest.mark.product("B5.2")
 def test_rewrite(origin: str, rule: dict[str, Any], dest: str) -> None:
     config = parse(rewrites=[rule])
     assert config.first == ()
@@ -142,6 +144,7 @@ def test_rewrite_with_a_status() -> None:
         ("(.*)+/(.*)\\.(eot|otf)", [], "x", "1", {"x": "1"}),
     ],
 )
+@pytest.mark.product("B5.4")
 def test_headers(source: str, has: list[Any], key: str, value: str, said: dict[str, str]) -> None:
     config = parse(headers=[{"source": source, "has": has, "headers": [{"key": key, "value": value}]}])
     route = only(config.headers)
@@ -161,6 +164,7 @@ def test_headers(source: str, has: list[Any], key: str, value: str, said: dict[s
         ({"trailingSlash": False}, [("/(.+)/", "/$1")]),
     ],
 )  # fmt: skip
+@pytest.mark.product("B4.1")
 def test_clean_urls_and_slashes(config: dict[str, Any], sources: list[tuple[str, str]]) -> None:
     parsed = parse(**config)
     assert parsed.clean_urls is (config.get("cleanUrls") is True)
@@ -319,6 +323,7 @@ def test_bad_file_names_the_place(text: str, words: str) -> None:
         (INDEX, "routes", {"src": "/a", "colour": 1}, "routes[1] has 'colour'"),
     ],
 )
+@pytest.mark.product("B5.8")
 def test_bad_rule_names_the_place(origin: str, key: str, item: dict[str, Any], words: str) -> None:
     good = {"src": "/g", "dest": "/h"} if key == "routes" else dict(R)
     if key == "headers":

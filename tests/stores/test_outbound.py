@@ -116,6 +116,7 @@ async def test_names_that_have_a_local_address(answers: list[list[str]], port: i
             await ask(client, f"http://innocent.example:{port}/")
 
 
+@pytest.mark.product("B5.3")
 async def test_answer_that_changes_after_it_was_judged(monkeypatch: pytest.MonkeyPatch) -> None:
     """DNS rebinding: the first answer is public, every later one is loopback. The connection goes to the first."""
     reached: list[tuple[str, int]] = []

@@ -147,6 +147,7 @@ async def test_refused(span: Span | None, given: bytes, error: type[VcloneError]
 
 
 @pytest.mark.parametrize("first", [b"", failure("503 Oh", "SlowDown")])
+@pytest.mark.product("B15.3")
 async def test_a_passing_failure_is_tried_again(first: bytes) -> None:
     async with canned(first, WHOLE) as server, reading(server) as reader:
         assert await read(reader, None) == BODY
@@ -188,6 +189,7 @@ async def test_a_read_bound_to_one_version_says_so() -> None:
         assert len(server.requests) == 3
 
 
+@pytest.mark.product("B15.1")
 async def test_a_url_is_reused() -> None:
     async with canned(WHOLE) as server, reading(server) as reader:
         await read(reader, None)
