@@ -61,6 +61,7 @@ class ProjectSettingsBody(Body):
     ignore_command: Command | None = None
     watch_paths: Annotated[list[Line], Field(max_length=64)] = []
     skip_unaffected: bool = True
+    build_network: Literal["egress", "none"] = "egress"
 
 
 class NewProject(Body):

@@ -166,9 +166,10 @@ class AuditEntry:
 class ProjectSettings:
     """What a project says about its builds. None means: as detected.
 
-    The last three say which pushes need no build: `ignore_command` ends with 0 for one, `watch_paths` are the globs of
-    the paths that matter (`rules/skips.py`), `skip_unaffected` leaves out those that change other packages of a
-    workspace only.
+    Three say which pushes need no build: `ignore_command` ends with 0 for one, `watch_paths` are the globs of the paths
+    that matter (`rules/skips.py`), `skip_unaffected` leaves out those that change other packages of a workspace only.
+    `build_network` is what the build command reaches, in a runner that can see to it: `egress`, as the install command
+    does, or `none`.
     """
 
     framework: str | None = None
@@ -181,6 +182,7 @@ class ProjectSettings:
     ignore_command: str | None = None
     watch_paths: tuple[str, ...] = ()
     skip_unaffected: bool = True
+    build_network: str = "egress"
 
 
 @dataclass(frozen=True, slots=True)

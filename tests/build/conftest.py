@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.contracts.runners import make_runner
 from tests.git_server import GitServer, serve_git
 
 from vclone_core.actions.platform import Platform, open_platform
@@ -29,7 +30,7 @@ from vclone_core.models import (
     Target,
 )
 from vclone_core.plugins import Plugins, load_plugins
-from vclone_core.protocols import ObjectStore, RunnerConfig, StoreConfig
+from vclone_core.protocols import BuildRunner, ObjectStore, StoreConfig
 from vclone_core.rules.manifests import decode_manifest, encode_manifest
 from vclone_core.rules.objectkeys import blob_key
 from vclone_core.settings import Settings, load_settings
@@ -89,6 +90,7 @@ class Place:
     folder: Path
     objects: ObjectStore
     plugins: Plugins = field(default_factory=lambda: PLUGINS)
+    runner: BuildRunner = field(default_factory=lambda: make_runner("process"))
     blobs: BlobTable = field(default_factory=BlobTable)
     lines: Lines = field(default_factory=Lines)
     previous: Manifest | None = None
@@ -148,7 +150,7 @@ class Place:
             claim=Claim(deployment, project, "worker", 1),
             workspace=self.folder / "work" / deployment_id,
             log=BuildLog(self.lines, limit_bytes=limits.log_bytes),
-            runner=self.plugins.provider("build_runners", "process")(RunnerConfig(options={})),
+            runner=self.runner,
             limits=limits,
             settings=load_settings({}, git_allow_insecure=allow_insecure, base_domain="example.org"),
             objects=self.objects,

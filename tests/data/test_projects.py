@@ -83,12 +83,16 @@ async def test_settings_change_by_field_and_problems_come_all_at_once(world: Wor
     assert (kept.settings.build_command, kept.settings.root_directory) == (None, "web")
     with pytest.raises(InvalidFields) as caught:
         await projects.update_project(
-            world.platform, world.actor, kept, settings={"colour": "red", "root_directory": None, "framework": 3}
+            world.platform,
+            world.actor,
+            kept,
+            settings={"colour": "red", "root_directory": None, "framework": 3, "build_network": "all"},
         )
     assert [problem.field for problem in caught.value.problems] == [
         "settings.colour",
         "settings.root_directory",
         "settings.framework",
+        "settings.build_network",
     ]
 
 

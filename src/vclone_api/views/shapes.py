@@ -74,6 +74,7 @@ class SettingsShape(TypedDict):
     ignore_command: str | None
     watch_paths: list[str]
     skip_unaffected: bool
+    build_network: str
 
 
 class ProjectShape(TypedDict):

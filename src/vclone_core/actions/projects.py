@@ -23,7 +23,10 @@ from vclone_core.stores import queue, records
 HASHES_AT_ONCE: Final = 25_000
 _SHA256: Final = re.compile(r"[0-9a-f]{64}")
 _SETTINGS: Final = frozenset(field.name for field in fields(ProjectSettings))
-_NEVER_NONE: Final = frozenset({"root_directory", "production_branch", "watch_paths", "skip_unaffected"})
+_NEVER_NONE: Final = frozenset(
+    {"root_directory", "production_branch", "watch_paths", "skip_unaffected", "build_network"}
+)
+_CHOICES: Final = {"build_network": ("egress", "none")}
 _SETTING_LENGTH: Final = 1000
 
 
@@ -170,6 +173,8 @@ def _setting_problem(name: str, value: Any) -> str | None:
         return "must be a text or null"
     if len(value) > _SETTING_LENGTH or "\0" in value:
         return f"must be at most {_SETTING_LENGTH} characters, without U+0000"
+    if value not in _CHOICES.get(name, (value,)):
+        return f"must be one of {', '.join(_CHOICES[name])}"
     return None
 
 

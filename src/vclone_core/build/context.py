@@ -144,13 +144,24 @@ class Work:
             await self.upload.place_all()
 
     async def run(
-        self, argv: Sequence[str], *, cwd: Path, env: Mapping[str, str], timeout_s: float | None = None
+        self,
+        argv: Sequence[str],
+        *,
+        cwd: Path,
+        env: Mapping[str, str],
+        timeout_s: float | None = None,
+        network: bool = True,
     ) -> ExitStatus:
         """Run a command in the build's session, its output into the log. The session is opened by the first one."""
         session = await self._open_session()
         left_s = self.left_s
         status = await session.run(
-            argv, cwd=cwd, env=env, timeout_s=min(left_s, timeout_s or left_s), on_output=self.build.log.output
+            argv,
+            cwd=cwd,
+            env=env,
+            timeout_s=min(left_s, timeout_s or left_s),
+            on_output=self.build.log.output,
+            network=network,
         )
         await self.build.log.finish_output()
         return status
@@ -175,4 +186,6 @@ class Work:
             build = self.build
             opening = build.runner.session(build.claim.deployment.id, build.workspace, build.limits)
             self._session = await self.stack.enter_async_context(opening)
+            if build.runner.is_isolating and build.runner.note:
+                await build.log.line(f"Warning: {build.runner.note}")
         return self._session

@@ -27,7 +27,7 @@ from vclone_core.errors import BadSettings, VcloneError
 from vclone_core.log import configure_log
 from vclone_core.settings import Settings, load_settings
 
-LIMIT_S: Final = 8.0
+LIMIT_S: Final = 15.0
 OLDEST_NODE: Final = 20
 MARKS: Final = {"ok": "✓", "warning": "!", "error": "✗"}
 
@@ -181,32 +181,24 @@ async def check_store(place: Place) -> Finding:
     return Finding("ok", "answers")
 
 
-async def check_podman(_place: Place) -> Finding:
-    mend = (
-        "Builds run as plain processes. To isolate them: apt-get install podman, systemctl --user start podman.socket"
+async def check_runner(place: Place) -> Finding:
+    """Let the runner look at this machine: the podman one starts a container as a build's would be."""
+    from vclone_core.plugins import load_plugins
+    from vclone_core.protocols import BuildRunner, RunnerConfig
+
+    settings = place.settings
+    plugins = load_plugins(allow=settings.plugins, drop_in=settings.plugins_dir)
+    runner: BuildRunner = plugins.provider("build_runners", settings.runner)(
+        RunnerConfig(options=settings.runner_options)
     )
-    found = [path for path in _podman_sockets() if path.is_socket()]
-    if not found:
-        return Finding("warning", "no Podman socket", mend)
-    seen = await asyncio.to_thread(_ping_podman, found[0])
-    return Finding("ok", f"Podman {seen} at {found[0]}") if seen else Finding("warning", f"{found[0]} is silent", mend)
-
-
-def _podman_sockets() -> list[Path]:
-    runtime = os.environ.get("XDG_RUNTIME_DIR")
-    own = [Path(runtime) / "podman/podman.sock"] if runtime else []
-    return [*own, Path(f"/run/user/{os.getuid()}/podman/podman.sock"), Path("/run/podman/podman.sock")]
-
-
-def _ping_podman(path: Path) -> str | None:
-    from podman import PodmanClient
-    from podman.errors import PodmanError
-
-    try:
-        with PodmanClient(base_url=f"unix://{path}", timeout=LIMIT_S / 2) as client:
-            return str(client.version()["Version"]) if client.ping() else None  # type: ignore[no-untyped-call]
-    except (PodmanError, OSError):
-        return None
+    if (why := await runner.check()) is not None:
+        return Finding(
+            "error", why, "docs/howto/run-builds-in-podman.md has the set-up." if runner.is_isolating else ""
+        )
+    if runner.is_isolating:
+        return Finding("warning" if runner.note else "ok", runner.note or f"{runner.name}: builds can run, isolated")
+    mend = "To isolate them: apt-get install podman, vclone runner build-image, then set VCLONE_RUNNER=podman"
+    return Finding("warning", runner.note or f"{runner.name}: builds are not isolated", mend)
 
 
 async def check_git(_place: Place) -> Finding:
@@ -238,7 +230,7 @@ CHECKS: Final[dict[str, Check]] = {
     "database": check_database,
     "redis": check_redis,
     "object store": check_store,
-    "podman": check_podman,
+    "runner": check_runner,
     "git": check_git,
     "node": check_node,
 }

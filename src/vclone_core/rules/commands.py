@@ -93,7 +93,7 @@ def describe_exit(*, code: int, reason: str) -> str:
     'signal 15'
     """
     if reason in ("killed", "disk"):
-        return {"killed": "too many processes", "disk": "a file over the disk limit"}[reason]
+        return {"killed": "too many processes", "disk": "more than the disk limit"}[reason]
     # A shell says 128 + N of a command that signal N ended.
     signal = -code if code < 0 else code - 128 if 128 < code < 160 else 0
     return f"signal {signal}" if signal else f"exit code {code}"

@@ -16,5 +16,12 @@ def _make(config: RunnerConfig) -> Any:
 
 
 @hookimpl
+def register_commands(cli: Any) -> None:
+    from vclone_runner_podman.commands import runner
+
+    cli.add_command(runner)
+
+
+@hookimpl
 def register_build_runners() -> Mapping[str, BuildRunnerFactory]:
     return {"podman": _make}

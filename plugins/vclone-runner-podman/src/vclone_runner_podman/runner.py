@@ -26,7 +26,7 @@ from vclone_runner_podman.containers import (
     platform_label,
 )
 from vclone_runner_podman.egress import EgressProxy
-from vclone_runner_podman.images import VERSION, image_version
+from vclone_runner_podman.images import STEP_S, VERSION, image_version, import_rootfs
 from vclone_runner_podman.machine import arrange, read_machine
 from vclone_runner_podman.options import parse_options
 from vclone_runner_podman.service import Podman
@@ -53,6 +53,26 @@ class PodmanRunner:
         self._podman = Podman(self._options.socket, self._arrangement)
         self.note: str | None = None
 
+    @property
+    def image(self) -> str:
+        """The image that builds run in."""
+        return self._options.image
+
+    async def image_version(self) -> int | None:
+        """Return the image's version, 0 where it names none; None when it isn't there."""
+        return await self._podman.call(lambda client: image_version(client, self.image))
+
+    async def import_image(self, rootfs: Path) -> None:
+        """Make the image of a root file system's tar."""
+        await self._podman.call(lambda client: import_rootfs(client, rootfs, self.image), timeout_s=STEP_S)
+
+    def describe(self) -> str:
+        """Return how containers are made here, in a line."""
+        made = self._arrangement
+        service = "a service of our own" if self._podman.is_own else "the operator's service"
+        runtime = made.runtime or "as Podman chooses"
+        return f"runtime {runtime}, user namespace {made.userns}, cgroups by {made.cgroup_manager}, {service}"
+
     async def check(self) -> str | None:
         """Say why builds can't run here; None when they can. Then `note` says which of the limits are not kept.
 
@@ -60,7 +80,7 @@ class PodmanRunner:
         """
         image = self._options.image
         try:
-            version = await self._podman.call(lambda client: image_version(client, image))
+            version = await self.image_version()
             if version is None or version < VERSION:
                 what = "is not there" if version is None else f"is older than version {VERSION}"
                 return f"The build image {image} {what}. Make it: vclone runner build-image"
@@ -235,7 +255,7 @@ def _remove(client: PodmanClient, container_id: str) -> None:
 
 
 def _list_containers(client: PodmanClient, label: str) -> Sequence[tuple[str, str]]:
-    found = client.containers.list(all=True, filters={"label": [label]})
+    found = client.containers.list(all=True, filters={"label": label})
     return [(str(one.id), str((one.labels or {}).get(LABEL_WORKSPACE, ""))) for one in found]
 
 

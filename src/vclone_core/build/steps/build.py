@@ -10,4 +10,5 @@ from vclone_core.errors import BuildFailed
 async def build_output(work: Work) -> None:
     """Run the build command, if the plan has one; raise `BuildFailed`, `OutOfMemory` or `BuildTimeout`."""
     if work.plan is not None and work.plan.build_command is not None:
-        await run_command(work, work.plan.build_command, failed=BuildFailed)
+        network = work.build.project_settings.build_network != "none"
+        await run_command(work, work.plan.build_command, failed=BuildFailed, network=network)

@@ -19,6 +19,7 @@ async def run_command(
     failed: type[StepFailed],
     folder: Path | None = None,
     left_out: tuple[str, ...] = (),
+    network: bool = True,
 ) -> None:
     """Run a command line in `folder`, else the root directory, with the build's environment but for `left_out`.
 
@@ -30,7 +31,7 @@ async def run_command(
     env = {name: value for name, value in plan_environment(work).items() if name not in left_out}
     folder = folder or work.root
     depth = len(folder.relative_to(work.folder).parts)
-    status = await work.run(plan_user_command(command, depth=depth), cwd=folder, env=env)
+    status = await work.run(plan_user_command(command, depth=depth), cwd=folder, env=env, network=network)
     if status.is_ok:
         return
     raise name_failure(
