@@ -24,7 +24,7 @@ up: setup  ## Run the whole platform on this machine
 test: setup  ## Run the tests that need this machine only; PYTEST holds more options
 	@$(PYTHON) -m pytest -q -n 3 --dist loadfile -m "not ($(OUTSIDE) or $(SLOWEST))" $(PYTEST)
 
-test-all: setup  ## Run those that start whole platforms, Chromium, MinIO, or install from npm
+test-all: setup  ## Run those that start whole platforms, Chromium, MinIO, Podman, or install from npm
 	@$(PYTHON) -m pytest -q -rs --timeout 300 -m "$(OUTSIDE)" $(PYTEST)
 
 test-builds: setup  ## Install, build and visit real projects; VCLONE_TEST_RUNNER names the runner

@@ -1,0 +1,219 @@
+"""The way out of a build: which addresses are public, how requests are read, and a proxy that can't be talked round."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from ipaddress import ip_address
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from vclone_runner_podman.addresses import refuse_address
+from vclone_runner_podman.egress import EgressProxy, Refused, Target, is_own_address, parse_request, refuse_name
+from vclone_runner_podman.options import Egress
+
+REFUSED = [
+    "0.0.0.0", "0.1.2.3", "10.0.0.1", "100.64.0.1", "127.0.0.1", "127.8.8.8", "169.254.169.254", "172.16.0.1",
+    "192.0.0.1", "192.0.2.1", "192.168.1.1", "198.18.0.1", "198.51.100.7", "203.0.113.5", "224.0.0.1", "240.0.0.1",
+    "255.255.255.255", "::", "::1", "::127.0.0.1", "::ffff:127.0.0.1", "::ffff:10.0.0.1", "::ffff:169.254.169.254",
+    "64:ff9b::7f00:1", "64:ff9b::a9fe:a9fe", "64:ff9b:1::a00:1", "100::1", "2001:db8::1", "2002:7f00:1::1",
+    "2002:a9fe:a9fe::", "2001:0:4136:e378:8000:63bf:f5ff:fffe", "fc00::1", "fd00:ec2::254", "fe80::1", "fec0::1",
+    "ff02::1",
+]  # fmt: skip
+PUBLIC = ["1.1.1.1", "9.9.9.9", "93.184.215.14", "2606:4700::1111", "2a00:1450:4001::8a", "64:ff9b::909:909"]
+
+
+@pytest.mark.parametrize("text", REFUSED)
+def test_addresses_that_only_this_machine_or_its_network_reaches_are_refused(text: str) -> None:
+    assert refuse_address(ip_address(text)) is not None
+
+
+@pytest.mark.parametrize("text", PUBLIC)
+def test_public_addresses_are_not_refused(text: str) -> None:
+    assert refuse_address(ip_address(text)) is None
+
+
+@given(st.integers(0, 2**32 - 1))
+def test_an_address_is_refused_in_every_spelling(number: int) -> None:
+    """Mapped, through 6to4 and through NAT64, an address leads where it leads plainly."""
+    plain = ip_address(number)
+    spelled = [
+        ip_address((0xFFFF << 32) | number),
+        ip_address((0x2002 << 112) | (number << 80)),
+        ip_address((0x64FF9B << 96) | number),
+    ]
+    assert {refuse_address(one) for one in spelled} == {refuse_address(plain)}
+
+
+@pytest.mark.parametrize(
+    ("head", "target"),
+    [
+        (b"CONNECT Example.COM:443 HTTP/1.1\r\nHost: x\r\n\r\n", Target("example.com", 443)),
+        (b"CONNECT example.com.:443 HTTP/1.0\r\n\r\n", Target("example.com", 443)),
+        (b"CONNECT [2001:db8::1]:22 HTTP/1.1\r\n\r\n", Target("2001:db8::1", 22)),
+        (
+            b"GET http://example.com/a?b HTTP/1.1\r\nHost: example.com\r\nProxy-Connection: x\r\nConnection: y\r\n\r\n",
+            Target("example.com", 80, b"GET /a?b HTTP/1.1\r\nHost: example.com\r\nConnection: close\r\n\r\n"),
+        ),
+        (b"GET http://h:8080 HTTP/1.1\r\n\r\n", Target("h", 8080, b"GET / HTTP/1.1\r\nConnection: close\r\n\r\n")),
+    ],
+)
+def test_requests_say_where_they_go(head: bytes, target: Target) -> None:
+    assert parse_request(head) == target
+
+
+@pytest.mark.parametrize(
+    "head",
+    [
+        b"GET / HTTP/1.1\r\n\r\n",
+        b"GET https://example.com/ HTTP/1.1\r\n\r\n",
+        b"CONNECT example.com HTTP/1.1\r\n\r\n",
+        b"CONNECT example.com:0 HTTP/1.1\r\n\r\n",
+        b"CONNECT example.com:99999 HTTP/1.1\r\n\r\n",
+        b"CONNECT a@b:443 HTTP/1.1\r\n\r\n",
+        b"CONNECT :443 HTTP/1.1\r\n\r\n",
+        b"CONNECT example.com:443 HTTP/2\r\n\r\n",
+        b"\xff\xfe",
+        b"",
+    ],
+)
+def test_other_requests_are_refused(head: bytes) -> None:
+    with pytest.raises(Refused):
+        parse_request(head)
+
+
+@given(st.binary(max_size=300))
+def test_a_request_is_read_or_refused(head: bytes) -> None:
+    try:
+        target = parse_request(head)
+    except Refused:
+        return
+    assert target.host and 0 < target.port < 65536
+
+
+@pytest.mark.parametrize(
+    ("target", "why"),
+    [
+        (Target("example.com", 443), None),
+        (Target("example.com", 25), "port 25 is not one that builds may use"),
+        (Target("mirror.lan", 4873), None),
+        (Target("mirror.lan", 22), None),
+        (Target("cache.lan", 8081), None),
+        (Target("cache.lan", 8082), "port 8082 is not one that builds may use"),
+        (Target("bad.example", 443), "the operator refuses this host"),
+        (Target("deep.bad.example", 443), "the operator refuses this host"),
+        (Target("notbad.example", 443), None),
+    ],
+)
+def test_the_operator_has_the_word_on_hosts_and_ports(target: Target, why: str | None) -> None:
+    egress = Egress(allowed=frozenset({"mirror.lan", "cache.lan:8081"}), denied=("bad.example", "9.9.9.0/24"))
+    assert refuse_name(target, egress) == why
+
+
+def test_own_addresses_are_told_from_others() -> None:
+    assert is_own_address(ip_address("127.0.0.1"))
+    assert not is_own_address(ip_address("9.9.9.9"))
+
+
+class Canary:
+    """A server on loopback that counts its connections and answers each with `hello`."""
+
+    def __init__(self) -> None:
+        self.seen: list[bytes] = []
+        self.port = 0
+
+    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.seen.append(await reader.readuntil(b"\r\n\r\n"))
+        writer.write(b"hello")
+        writer.close()
+
+
+@pytest.fixture
+async def canary() -> AsyncIterator[Canary]:
+    made = Canary()
+    server = await asyncio.start_server(made.serve, "127.0.0.1", 0)
+    made.port = server.sockets[0].getsockname()[1]
+    yield made
+    server.close()
+
+
+@asynccontextmanager
+async def proxying(folder: Path, egress: Egress, answers: Sequence[Sequence[str]]) -> AsyncIterator[EgressProxy]:
+    """Run a proxy whose resolver gives these answers one after the other, the last for ever."""
+    asked = 0
+
+    async def resolve(host: str, port: int) -> Sequence[str]:
+        nonlocal asked
+        asked += 1
+        return answers[min(asked, len(answers)) - 1]
+
+    proxy = EgressProxy(egress, resolve)
+    listener = socket.socket(socket.AF_UNIX)
+    listener.bind(str(folder / "egress"))
+    await proxy.start(listener)
+    yield proxy
+    await proxy.close()
+
+
+async def ask(folder: Path, request: str) -> str:
+    """Send one request; return all that comes back."""
+    reader, writer = await asyncio.open_unix_connection(folder / "egress")
+    writer.write(request.encode())
+    async with asyncio.timeout(10):
+        answer = await reader.read()
+    writer.close()
+    return answer.decode()
+
+
+async def test_a_named_host_is_reached_by_both_ways(tmp_path: Path, canary: Canary) -> None:
+    egress = Egress(allowed=frozenset({f"mirror.lan:{canary.port}"}))
+    async with proxying(tmp_path, egress, [["127.0.0.1"]]) as proxy:
+        proxy.open()
+        head = f"CONNECT mirror.lan:{canary.port} HTTP/1.1\r\n\r\nGET /tunnelled HTTP/1.1\r\n\r\n"
+        assert await ask(tmp_path, head) == "HTTP/1.1 200 Connection established\r\n\r\nhello"
+        assert await ask(tmp_path, f"GET http://mirror.lan:{canary.port}/plain HTTP/1.1\r\n\r\n") == "hello"
+    assert [head.split()[1] for head in canary.seen] == [b"/tunnelled", b"/plain"]
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "[::1]", "[::ffff:127.0.0.1]", "2130706433", "0x7f.1"])
+async def test_no_spelling_of_this_machine_gets_a_connection(tmp_path: Path, canary: Canary, host: str) -> None:
+    proxy = EgressProxy(Egress(ports=frozenset({canary.port})))
+    listener = socket.socket(socket.AF_UNIX)
+    listener.bind(str(tmp_path / "egress"))
+    await proxy.start(listener)
+    proxy.open()
+    answer = await ask(tmp_path, f"CONNECT {host}:{canary.port} HTTP/1.1\r\n\r\n")
+    assert answer.startswith(("HTTP/1.1 403", "HTTP/1.1 502"))
+    assert canary.seen == []
+    await proxy.close()
+
+
+async def test_one_private_address_among_public_ones_is_enough(tmp_path: Path, canary: Canary) -> None:
+    egress = Egress(ports=frozenset({canary.port}))
+    async with proxying(tmp_path, egress, [["9.9.9.9", "127.0.0.1"]]) as proxy:
+        proxy.open()
+        answer = await ask(tmp_path, f"CONNECT rebinding.example:{canary.port} HTTP/1.1\r\n\r\n")
+        assert answer.startswith("HTTP/1.1 403 Forbidden")
+        told = f"no connection to rebinding.example:{canary.port}: 127.0.0.1 is a loopback address"
+        assert proxy.take_refusals() == [told]
+        assert proxy.take_refusals() == []
+    assert canary.seen == []
+
+
+async def test_a_shut_proxy_lets_nothing_through_and_ends_what_ran(tmp_path: Path, canary: Canary) -> None:
+    egress = Egress(allowed=frozenset({"mirror.lan"}))
+    async with proxying(tmp_path, egress, [["127.0.0.1"]]) as proxy:
+        assert "this command has no network" in await ask(tmp_path, "CONNECT mirror.lan:1 HTTP/1.1\r\n\r\n")
+        proxy.open()
+        reader, writer = await asyncio.open_unix_connection(tmp_path / "egress")
+        writer.write(f"CONNECT mirror.lan:{canary.port} HTTP/1.1\r\n\r\n".encode())
+        assert b"200" in await reader.readuntil(b"\r\n\r\n")
+        await proxy.shut()
+        async with asyncio.timeout(10):
+            assert await reader.read() == b""
+        writer.close()
+    assert canary.seen == []
