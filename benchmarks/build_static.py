@@ -61,7 +61,7 @@ class Blobs:
     async def sizes(self, hashes: Sequence[str]) -> Mapping[str, int]:
         return {sha256: self.known[sha256] for sha256 in hashes if sha256 in self.known}
 
-    async def note(self, stored: Sequence[tuple[str, int]]) -> None:
+    async def note(self, stored: Sequence[tuple[str, int]], **_: object) -> None:
         self.known |= dict(stored)
 
 

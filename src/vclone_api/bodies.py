@@ -70,6 +70,9 @@ class NewProject(Body):
     settings: ProjectSettingsBody = ProjectSettingsBody()
 
 
+RetentionLimit = Annotated[int, Field(ge=1, le=100_000)]
+
+
 class ProjectChange(Body):
     """Fields left out, or null, keep their values."""
 
@@ -80,6 +83,21 @@ class ProjectChange(Body):
 
 class WantedBlobs(Body):
     sha256: Annotated[list[Sha256], Field(max_length=FILES_LIMIT)]
+
+
+class RetentionChange(Body):
+    """Rules left out keep their values."""
+
+    preview_days: RetentionLimit | None = None
+    preview_count: RetentionLimit | None = None
+    production_days: RetentionLimit | None = None
+    production_count: RetentionLimit | None = None
+
+
+class Collection(Body):
+    """`dry_run`: only say what would go."""
+
+    dry_run: bool = False
 
 
 class Rollback(Body):
@@ -146,6 +164,12 @@ class DeploymentsQuery(Query):
     state: Literal["queued", "building", "ready", "failed", "cancelled", "skipped"] | None = None
     limit: Annotated[int, Field(ge=1, le=100)] = 20
     cursor: Line | None = None
+
+
+class DiffQuery(Query):
+    """`to`: the id or host of the deployment that is compared with this one."""
+
+    to: Line
 
 
 class LogsQuery(Query):

@@ -294,6 +294,13 @@ class Skipped(Conflict):
         return str(self.facts["reason"])
 
 
+class CollectionRuns(Conflict):
+    """The storage of {project} is being collected by another process."""
+
+    code = "collection_runs"
+    hint = "Try again in two minutes."
+
+
 class NewerDatabase(Conflict):
     """The database was made by a newer version of vclone: it has the migration {found}, this program knows {known}."""
 
@@ -406,6 +413,13 @@ class StoreUnavailable(Unavailable):
     """The object store does not answer: {why}."""
 
     code = "store_unavailable"
+
+
+class BlobsCollected(Unavailable):
+    """{count} of these files were just being removed as unneeded."""
+
+    code = "blobs_collected"
+    hint = "Send them again."
 
 
 class StoreBusy(StoreUnavailable):

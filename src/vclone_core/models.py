@@ -254,6 +254,7 @@ class Deployment:
     step: str | None = None
     trigger: Trigger = Trigger.REQUEST
     reason: str | None = None
+    is_pinned: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -114,6 +114,10 @@ class Settings(BaseSettings):
     earlier_assets_days: float = Field(
         7.0, ge=0, le=365, description="How long a host serves fingerprinted files of builds it showed before."
     )
+    collect_every_h: float = Field(6.0, gt=0, description="How often storage that nothing needs is freed, in hours.")
+    collect_grace_h: float = Field(
+        24.0, ge=2, description="How long a blob is kept after somebody asked for it, in hours."
+    )
     git_allow_insecure: bool = Field(False, description="Also clone from http:// and loopback addresses.")
 
     postgres_bin: Path | None = Field(None, description="Folder of the PostgreSQL programs that `up` runs.")

@@ -48,6 +48,13 @@ MATRIX = {
     "POST /api/deployments/<deployment>/promote": "-0x++++x+++",
     "GET /api/deployments/<deployment>/logs": "-0+++++++++",
     "GET /api/deployments/<deployment>/files": "-0+++++++++",
+    "GET /api/deployments/<deployment>/diff": "-0+++++++++",
+    "GET /api/deployments/<deployment>/path": "-0+++++++++",
+    "POST /api/deployments/<deployment>/pin": "-0x++++x+++",
+    "POST /api/deployments/<deployment>/unpin": "-0x++++x+++",
+    "GET /api/projects/<project>/retention": "-0+++++++++",
+    "PATCH /api/projects/<project>/retention": "-0x++++xx++",
+    "POST /api/projects/<project>/collect": "-0xx++xxx++",
     "GET /api/aliases": "-0+++++++++",
     "GET /internal/v1/sites/<host>": "-----------",
     "GET /internal/v1/events": "-----------",
@@ -154,6 +161,8 @@ BODIES: dict[str, Callable[[World], dict[str, Any]]] = {
     "POST /api/projects": lambda w: {"name": f"p-{secrets.token_hex(4)}"},
     "PATCH /api/projects/<project>": lambda w: {"is_publishing_paused": True},
     "POST /api/projects/<project>/hooks": lambda w: {"name": "cms"},
+    "PATCH /api/projects/<project>/retention": lambda w: {"preview_days": 7},
+    "POST /api/projects/<project>/collect": lambda w: {"dry_run": True},
     "POST /api/projects/<project>/blobs/missing": lambda w: {"sha256": []},
     "POST /api/deployments": lambda w: {
         "project": w.project.name,
@@ -184,6 +193,8 @@ FRESH: dict[str, Callable[[World, str], Awaitable[str]]] = {
     "<hook>": World.fresh_hook,
 }
 QUERIES: dict[str, Callable[[World], dict[str, str]]] = {
+    "GET /api/deployments/<deployment>/diff": lambda w: {"to": w.deployment.id},
+    "GET /api/deployments/<deployment>/path": lambda w: {"to": w.deployment.id},
     "GET /api/deployments": lambda w: {"project": w.project.name},
     "GET /api/aliases": lambda w: {"project": w.project.id},
 }

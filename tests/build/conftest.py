@@ -78,7 +78,7 @@ class BlobTable:
     async def sizes(self, hashes: Sequence[str]) -> Mapping[str, int]:
         return {sha256: self.known[sha256] for sha256 in hashes if sha256 in self.known}
 
-    async def note(self, stored: Sequence[tuple[str, int]]) -> None:
+    async def note(self, stored: Sequence[tuple[str, int]], *, since_s: float) -> None:
         self.noted += stored
         self.known |= dict(stored)
 

@@ -9,7 +9,7 @@ from vclone_core.rules.blobframes import CONTENT_TYPE
 from .. import bodies
 from ..guard import EDGE, OPEN, Route
 from ..internal import events, sites
-from ..views import deployments, hooks, projects, shapes, system
+from ..views import deployments, hooks, projects, shapes, storage, system
 
 # A rollback or promote waits up to two seconds for receipts; an upload takes as long as its client's line.
 ROUTES: Final[tuple[Route, ...]] = (
@@ -146,6 +146,60 @@ ROUTES: Final[tuple[Route, ...]] = (
         deployments.list_files,
         "see a deployment",
         shapes.FileList,
+    ),
+    Route(
+        "GET",
+        "/api/deployments/<deployment>/diff",
+        storage.show_diff,
+        "see a deployment",
+        shapes.Diff,
+        query=bodies.DiffQuery,
+    ),
+    Route(
+        "GET",
+        "/api/deployments/<deployment>/path",
+        storage.show_path,
+        "see a deployment",
+        shapes.DeploymentPath,
+        query=bodies.DiffQuery,
+    ),
+    Route(
+        "POST",
+        "/api/deployments/<deployment>/pin",
+        storage.pin_deployment,
+        "pin a deployment",
+        shapes.DeploymentShape,
+    ),
+    Route(
+        "POST",
+        "/api/deployments/<deployment>/unpin",
+        storage.unpin_deployment,
+        "pin a deployment",
+        shapes.DeploymentShape,
+    ),
+    Route(
+        "GET",
+        "/api/projects/<project>/retention",
+        storage.show_retention,
+        "see a project",
+        shapes.RetentionShape,
+    ),
+    Route(
+        "PATCH",
+        "/api/projects/<project>/retention",
+        storage.change_retention,
+        "change a project",
+        shapes.RetentionShape,
+        body=bodies.RetentionChange,
+    ),
+    Route(
+        "POST",
+        "/api/projects/<project>/collect",
+        storage.collect_storage,
+        "collect storage",
+        shapes.CollectedShape,
+        body=bodies.Collection,
+        time_limit_s=None,
     ),
     Route("GET", "/api/aliases", projects.list_aliases, "see a project", shapes.AliasList, query=bodies.AliasesQuery),
     Route("GET", "/internal/v1/sites/<host>", sites.show_site, EDGE, shapes.SiteShape, time_limit_s=2.0),

@@ -24,6 +24,7 @@ from vclone_core.models import (
     User,
 )
 from vclone_core.rules.names import deployment_host, production_host
+from vclone_core.rules.retention import Retention
 from vclone_core.settings import Settings
 
 
@@ -138,6 +139,7 @@ class DeploymentShape(TypedDict):
     step_seconds: dict[str, float]
     queue_position: int | None
     queue_reason: str | None
+    is_pinned: bool
     created_at: str
     started_at: str | None
     finished_at: str | None
@@ -146,6 +148,49 @@ class DeploymentShape(TypedDict):
 class DeploymentList(TypedDict):
     items: list[DeploymentShape]
     next_cursor: str | None
+
+
+class RetentionShape(TypedDict):
+    preview_days: int
+    preview_count: int
+    production_days: int
+    production_count: int
+
+
+class RemovalShape(TypedDict):
+    id: str
+    reason: str
+
+
+class CollectedShape(TypedDict):
+    """What was removed, or would be: `objects` and their `bytes` in the object store."""
+
+    project: str
+    deployments: list[RemovalShape]
+    objects: int
+    bytes: int
+    problem: str | None
+    is_dry_run: bool
+
+
+class ChangeShape(TypedDict):
+    path: str
+    kind: str
+    size_before: int | None
+    size_after: int | None
+    bytes: int
+
+
+class Diff(TypedDict):
+    items: list[ChangeShape]
+    added: int
+    changed: int
+    removed: int
+    bytes: int
+
+
+class DeploymentPath(TypedDict):
+    items: list[DeploymentShape]
 
 
 class ReceiptShape(TypedDict):
@@ -298,6 +343,7 @@ def shape_deployment(
         "step_seconds": dict(deployment.step_seconds),
         "queue_position": None if place is None else place.position,
         "queue_reason": None if place is None else place.reason,
+        "is_pinned": deployment.is_pinned,
         "created_at": moment(deployment.created_at),
         "started_at": optional_moment(deployment.started_at),
         "finished_at": optional_moment(deployment.finished_at),
@@ -335,4 +381,14 @@ def shape_alias(alias: Alias, settings: Settings) -> AliasShape:
         "kind": alias.kind.value,
         "deployment_id": alias.deployment_id,
         "version": alias.version,
+    }
+
+
+def shape_retention(retention: Retention) -> RetentionShape:
+    """Return a project's rules of retention as JSON."""
+    return {
+        "preview_days": retention.preview_days,
+        "preview_count": retention.preview_count,
+        "production_days": retention.production_days,
+        "production_count": retention.production_count,
     }

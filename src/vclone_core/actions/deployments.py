@@ -90,6 +90,10 @@ async def redeploy(platform: Platform, actor: Actor, deployment_id: str) -> Depl
         raise NotFound(what="deployment")
     old = records.deployment_from(row)
     project = await _fetch_project(platform, actor, old.project_id)
+    # They count as needed from now on, also when the old deployment goes the next moment.
+    listed = await records.fetch_source_files(platform.db, old.id) or ()
+    if listed:
+        await _check_files(platform, project, listed)
 
     async def copy_files(tx: Transaction, new: Deployment) -> None:
         if old.source.kind != "git" and not await tx.execute("copy_source_files", old.id, new.id):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import time
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import fields, replace
 from pathlib import Path
@@ -21,6 +22,8 @@ from vclone_core.stores import queue, records
 
 # As many as one deployment may have files.
 HASHES_AT_ONCE: Final = 25_000
+# Two clocks measure the age of a put: this process's, and the database's.
+CLOCK_S: Final = 0.5
 _SHA256: Final = re.compile(r"[0-9a-f]{64}")
 _SETTINGS: Final = frozenset(field.name for field in fields(ProjectSettings))
 _NEVER_NONE: Final = frozenset(
@@ -151,13 +154,17 @@ async def store_blob(
     platform: Platform, project_id: str, sha256: str, size: int, body: bytes | Path | AsyncIterator[bytes]
 ) -> None:
     """Store one blob and note it. Raises `Invalid` when the bytes are not `size` long or have another hash."""
+    started_s = time.monotonic()
     await platform.objects.put(blob_key(project_id, sha256), body, size=size, sha256=sha256)
-    await note_blobs(platform, project_id, [(sha256, size)])
+    await note_blobs(platform, project_id, [(sha256, size)], since_s=started_s)
 
 
-async def note_blobs(platform: Platform, project_id: str, blobs: Sequence[tuple[str, int]]) -> None:
-    """Note (sha256, size) pairs whose bytes lie in the object store already: from now on they aren't missing."""
-    await records.insert_blobs(platform.db, project_id, blobs)
+async def note_blobs(platform: Platform, project_id: str, blobs: Sequence[tuple[str, int]], *, since_s: float) -> None:
+    """Note (sha256, size) pairs whose puts began at `since_s` (monotonic) or later: they aren't missing any more.
+
+    Raises `BlobsCollected` when one may have been removed since: it must be put again.
+    """
+    await records.insert_blobs(platform.db, project_id, blobs, age_s=time.monotonic() - since_s + CLOCK_S)
 
 
 def _setting_problem(name: str, value: Any) -> str | None:

@@ -127,6 +127,19 @@ async def remove_aliases(platform: Platform, actor: Actor, project: Project) -> 
         await events.announce_moves(platform.redis, max(row["version"] for row in gone))
 
 
+async def remove_deployment(platform: Platform, deployment_id: str) -> bool:
+    """Delete a deployment's row and its own hosts, unless it is pinned, unfinished, or shown by a host of others."""
+    async with platform.db.transaction() as tx:
+        await tx.fetch_one("lock_aliases", _MOVES_LOCK)
+        if await tx.fetch_one("lock_removable", deployment_id) is None:
+            return False
+        gone = await tx.fetch("remove_deployment_aliases", deployment_id, "retention")
+        await tx.execute("delete_deployment", deployment_id)
+    if gone:
+        await events.announce_moves(platform.redis, max(row["version"] for row in gone))
+    return True
+
+
 async def resolve_host(platform: Platform, host: str) -> Site | None:
     """Return what an edge needs to answer `host` (lower-case, without port); None when no alias has it."""
     row = await platform.db.fetch_one("fetch_alias", host)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import math
+import time
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from typing import Final
@@ -113,6 +115,7 @@ class _Intake:
         self._places = _Places()
         self._frame = _Frame("", 0)
         self._stored: dict[str, int] = {}  # the same blob may come twice
+        self._since_s = math.inf
         self.count = 0
 
     async def take(self, event: FrameStart | FramePiece | FrameEnd, puts: asyncio.TaskGroup) -> None:
@@ -137,6 +140,7 @@ class _Intake:
                     await frame.pipe.send(None)
 
     async def _put(self, frame: _Frame, body: bytes | AsyncIterator[bytes]) -> None:
+        self._since_s = min(self._since_s, time.monotonic())
         try:
             key = blob_key(self._project.id, frame.sha256)
             await self._platform.objects.put(key, body, size=frame.size, sha256=frame.sha256)
@@ -153,7 +157,7 @@ class _Intake:
         """Write down what is stored; only from then on is it not missing any more."""
         stored, self._stored = self._stored, {}
         if stored:
-            await note_blobs(self._platform, self._project.id, list(stored.items()))
+            await note_blobs(self._platform, self._project.id, list(stored.items()), since_s=self._since_s)
 
 
 def _first(group: BaseExceptionGroup[BaseException]) -> BaseException:

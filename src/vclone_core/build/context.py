@@ -47,8 +47,11 @@ class Blobs(Protocol):
     async def sizes(self, hashes: Sequence[str]) -> Mapping[str, int]:
         """Return the sizes of those of these SHA-256 that are stored."""
 
-    async def note(self, stored: Sequence[tuple[str, int]]) -> None:
-        """Remember (sha256, size) of what was stored, so that it is not missing any more."""
+    async def note(self, stored: Sequence[tuple[str, int]], *, since_s: float) -> None:
+        """Remember (sha256, size) of what was stored, so that it is not missing any more.
+
+        The puts began at `since_s` (monotonic) or later. Raises `BlobsCollected`: put what is missing again.
+        """
 
 
 async def _no_previous() -> str | None:

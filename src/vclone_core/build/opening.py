@@ -34,9 +34,9 @@ class ProjectBlobs:
         """Return the sizes of those of these SHA-256 that are stored; they count as needed now."""
         return await records.touch_blobs(self.platform.db, self.project_id, hashes)
 
-    async def note(self, stored: Sequence[tuple[str, int]]) -> None:
-        """Remember what was stored."""
-        await note_blobs(self.platform, self.project_id, stored)
+    async def note(self, stored: Sequence[tuple[str, int]], *, since_s: float) -> None:
+        """Remember what was stored; raises `BlobsCollected`."""
+        await note_blobs(self.platform, self.project_id, stored, since_s=since_s)
 
 
 def open_build(

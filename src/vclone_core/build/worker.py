@@ -16,6 +16,7 @@ from typing import Any, Final
 
 from vclone_core.actions.announcing import announce_change
 from vclone_core.actions.platform import Platform, open_platform
+from vclone_core.actions.retention import collect_all
 from vclone_core.build import workspaces
 from vclone_core.build.holding import END_S, RunBuild, hold
 from vclone_core.build.logsink import LogSink
@@ -27,6 +28,7 @@ from vclone_core.models import BuildLimits, Claim, Manifest
 from vclone_core.protocols import BuildRunner, Held, RunnerConfig
 from vclone_core.settings import Settings
 from vclone_core.stores import queue
+from vclone_core.stores.leases import take_lease
 
 log = get_log(__name__)
 
@@ -35,6 +37,7 @@ Reap = Callable[[Path, Held], Awaitable[None]]
 # Without a ring a worker looks this often: also what a lost ring costs.
 POLL_S: Final = 2.0
 REAP_S: Final = 5.0
+COLLECT_LOOK_S: Final = 300.0
 # After an error nobody expected, before the next look.
 REST_S: Final = 1.0
 
@@ -100,6 +103,7 @@ class Worker:
         helpers = [
             asyncio.create_task(self._repeat(self._reap, min(REAP_S, self._platform.settings.lease_s)), name="reap"),
             asyncio.create_task(self._stopping.wait(), name="stop"),
+            asyncio.create_task(self._repeat(self._collect, COLLECT_LOOK_S), name="collect"),
         ]
         try:
             while not self._stopping.is_set():
@@ -186,6 +190,13 @@ class Worker:
 
     async def _list_held(self) -> Collection[str]:
         return await queue.list_workspaces(self._platform.db) | self._builds.keys()
+
+    async def _collect(self) -> None:
+        """Free storage that nothing needs, when it is time and no other worker does."""
+        # Held for the whole interval: who takes it is the one who does it this time.
+        every_s = self._platform.settings.collect_every_h * 3600
+        if await take_lease(self._platform.db, "collect", every_s) is not None:
+            await collect_all(self._platform)
 
     async def _repeat(self, work: Any, pause_s: float) -> None:
         while True:

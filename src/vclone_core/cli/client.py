@@ -38,10 +38,18 @@ class ApiClient:
         """Return the answer to a GET; None values of `query` are left out."""
         return await self._ask("GET", path, params={k: str(v) for k, v in query.items() if v is not None})
 
-    async def post(self, path: str, body: Mapping[str, Any] | None = None) -> Any:
-        """Return the answer to a POST of a JSON body."""
+    async def post(
+        self,
+        path: str,
+        body: Mapping[str, Any] | None = None,
+        *,
+        answer_s: float = ANSWER_TIMEOUT_S,
+        method: str = "POST",
+    ) -> Any:
+        """Return the answer to a POST (or another method) of a JSON body, which may take `answer_s` seconds."""
         data = json.dumps(body or {}, separators=(",", ":")).encode()
-        return await self._ask("POST", path, data=data, headers={"content-type": "application/json"})
+        headers = {"content-type": "application/json"}
+        return await self._ask(method, path, data=data, headers=headers, timeout_s=answer_s, answer_s=answer_s)
 
     async def patch(self, path: str, body: Mapping[str, Any]) -> Any:
         """Return the answer to a PATCH of a JSON body."""
@@ -89,10 +97,18 @@ class ApiClient:
                     for event in parser.feed(piece):
                         yield event
 
-    async def _ask(self, method: str, path: str, *, timeout_s: float | None = ANSWER_TIMEOUT_S, **request: Any) -> Any:
+    async def _ask(
+        self,
+        method: str,
+        path: str,
+        *,
+        timeout_s: float | None = ANSWER_TIMEOUT_S,
+        answer_s: float = ANSWER_TIMEOUT_S,
+        **request: Any,
+    ) -> Any:
         import aiohttp
 
-        timeout = aiohttp.ClientTimeout(total=timeout_s, sock_connect=CONNECT_TIMEOUT_S, sock_read=ANSWER_TIMEOUT_S)
+        timeout = aiohttp.ClientTimeout(total=timeout_s, sock_connect=CONNECT_TIMEOUT_S, sock_read=answer_s)
         url = self.address.api_url + path
         with _translated(self.address):
             async with self._session.request(method, url, timeout=timeout, allow_redirects=False, **request) as answer:

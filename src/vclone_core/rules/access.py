@@ -48,6 +48,8 @@ PERMISSIONS: Final[Mapping[str, Permission]] = MappingProxyType(
         "cancel a deployment": Permission(_MAKERS, "deploy"),
         "promote a deployment": Permission(_MAKERS, "deploy"),
         "roll back": Permission(_MAKERS, "deploy"),
+        "pin a deployment": Permission(_MAKERS, "deploy"),
+        "collect storage": Permission(_KEEPERS, "manage"),
         "see one's account": Permission(_EVERYBODY, "read"),
         "change one's account": Permission(_EVERYBODY, ACCOUNT),
         "create a team": Permission(_EVERYBODY, ACCOUNT),

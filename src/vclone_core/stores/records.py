@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, fields, replace
 from typing import Any, Final
 
+from vclone_core.errors import BlobsCollected
 from vclone_core.models import (
     Actor,
     Alias,
@@ -103,6 +104,7 @@ def deployment_from(row: Record) -> Deployment:
         step=row["step"],
         trigger=Trigger(row["trigger"]),
         reason=row["reason"],
+        is_pinned=row["is_pinned"],
     )
 
 
@@ -196,6 +198,12 @@ async def touch_blobs(db: Queries, project_id: str, hashes: Sequence[str]) -> Ma
     return {row["sha256"]: row["size_bytes"] for row in await db.fetch("touch_blobs", project_id, list(hashes))}
 
 
-async def insert_blobs(db: Queries, project_id: str, blobs: Sequence[tuple[str, int]]) -> None:
-    """Note (sha256, size) pairs that lie in the object store."""
-    await db.execute("insert_blobs", project_id, [sha256 for sha256, _ in blobs], [size for _, size in blobs])
+async def insert_blobs(db: Queries, project_id: str, blobs: Sequence[tuple[str, int]], *, age_s: float) -> None:
+    """Note (sha256, size) pairs that lie in the object store, put at most `age_s` seconds ago.
+
+    Raises `BlobsCollected` when collection may have removed one since: put those again, then note them.
+    """
+    sizes = dict(sorted(blobs))
+    noted = await db.fetch("insert_blobs", project_id, list(sizes), list(sizes.values()), age_s)
+    if len(noted) < len(sizes):
+        raise BlobsCollected(count=len(sizes) - len(noted))

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import AsyncIterator
+import time
+from collections.abc import AsyncIterator, Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
 from vclone_core.build.context import Body, Build, OutputFile, Work
 from vclone_core.build.parallel import run_each
-from vclone_core.errors import Invalid, UploadFailed
+from vclone_core.errors import BlobsCollected, Invalid, UploadFailed
 from vclone_core.models import Manifest
 from vclone_core.rules.manifests import list_blobs
 from vclone_core.rules.objectkeys import blob_key
@@ -21,6 +22,8 @@ from vclone_core.stores.folders import open_beneath, open_folder
 SMALL_BYTES: Final = 64 * 1024
 SMALL_IN_FLIGHT: Final = 256
 IN_FLIGHT: Final = 16
+ATTEMPTS: Final = 10
+COLLECTION_REST_S: Final = 1.0
 WHOLE_BYTES: Final = 8 * 1024**2
 PIECE_BYTES: Final = 256 * 1024
 
@@ -29,7 +32,35 @@ async def upload_files(work: Work) -> None:
     """Store every blob that the manifest names and the project lacks; raise `UploadFailed`."""
     build = work.build
     sizes = list_blobs(work.entries.values())
-    missing = list(await build.blobs.missing(list(sizes)))
+    stored: dict[str, int] = {}
+    for attempt in range(1, ATTEMPTS + 1):
+        missing = await build.blobs.missing(list(sizes))
+        started_s = time.monotonic()
+        await _put_all(work, missing, sizes)
+        try:
+            await build.blobs.note([(sha256, sizes[sha256]) for sha256 in missing], since_s=started_s)
+        except BlobsCollected:
+            # Nobody had needed some of them until now, and they were being removed just then.
+            if attempt == ATTEMPTS:
+                raise
+            await asyncio.sleep(COLLECTION_REST_S)
+        else:
+            stored |= {sha256: sizes[sha256] for sha256 in missing}
+            break
+    deployment = build.claim.deployment
+    work.manifest = Manifest(
+        deployment_id=deployment.id,
+        project_id=deployment.project_id,
+        framework=work.detection.framework if work.detection else None,
+        files=work.entries,
+        routes=work.routes,
+        earlier=work.earlier,
+    )
+    await build.log.line(f"{len(stored):,} of {len(sizes):,} blobs were new, {format_size(sum(stored.values()))}")
+
+
+async def _put_all(work: Work, missing: Sequence[str], sizes: Mapping[str, int]) -> None:
+    build = work.build
     if lost := [sha256 for sha256 in missing if sha256 not in work.bodies]:
         paths = sorted(path for path, entry in work.entries.items() if entry.sha256 in lost)
         raise UploadFailed(what=f"the bytes of {', '.join(paths[:3])} are gone from the store", hint="Deploy again.")
@@ -46,18 +77,6 @@ async def upload_files(work: Work) -> None:
             )
     finally:
         os.close(root)
-    await build.blobs.note([(sha256, sizes[sha256]) for sha256 in missing])
-    deployment = build.claim.deployment
-    work.manifest = Manifest(
-        deployment_id=deployment.id,
-        project_id=deployment.project_id,
-        framework=work.detection.framework if work.detection else None,
-        files=work.entries,
-        routes=work.routes,
-        earlier=work.earlier,
-    )
-    size = format_size(sum(sizes[sha256] for sha256 in missing))
-    await build.log.line(f"{len(missing):,} of {len(sizes):,} blobs were new, {size}")
 
 
 async def _put_blob(build: Build, sha256: str, size: int, body: Body, root: int) -> None:

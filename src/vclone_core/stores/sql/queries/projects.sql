@@ -42,15 +42,32 @@ returning last_sequence, settings,
             and d.state in ('queued', 'building', 'ready')) as has_production;
 
 -- name: touch_blobs
--- Which of these hashes the project has. Each one told counts as needed now (to the hour, so that a deployment of
--- 25,000 known files writes nothing).
-with touched as (
-    update blobs set last_needed_at = now()
+-- Which of these blobs the project has. Each one told counts as needed now (to the hour, so that a deployment of
+-- 25,000 known files writes nothing); one that is being collected is not told.
+with due as (
+    select sha256 from blobs
     where project_id = $1 and sha256 = any($2::text[]) and last_needed_at < now() - interval '1 hour'
+), touched as (
+    update blobs b set last_needed_at = now()
+    from due
+    where b.project_id = $1 and b.sha256 = due.sha256 and b.collecting_since is null
+    returning b.sha256, b.size_bytes
 )
-select sha256, size_bytes from blobs where project_id = $1 and sha256 = any($2::text[]);
+select sha256, size_bytes from touched
+union all
+select sha256, size_bytes from blobs
+where project_id = $1 and sha256 = any($2::text[]) and collecting_since is null
+  and last_needed_at >= now() - interval '1 hour';
 
 -- name: insert_blobs
+-- Returns those that could be noted; their puts began at most $4 seconds ago. An object that was collected since, or is
+-- being collected, may have been there when it was put and be gone now: it must be put again. A collection that is
+-- silent for ten minutes has died.
 insert into blobs (project_id, sha256, size_bytes)
 select $1, sha256, size from unnest($2::text[], $3::bigint[]) as new (sha256, size)
-on conflict (project_id, sha256) do update set last_needed_at = now();
+on conflict (project_id, sha256) do update
+set last_needed_at = now(), collecting_since = null, collected_at = null
+where blobs.collecting_since is null
+   or coalesce(blobs.collected_at, blobs.collecting_since + interval '10 minutes')
+      < clock_timestamp() - make_interval(secs => $4)
+returning sha256;
