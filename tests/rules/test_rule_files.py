@@ -231,6 +231,18 @@ def answer(said: Said, path: str) -> tuple[int, dict[bytes, bytes]]:
     return given_.status, dict(given_.headers)
 
 
+@pytest.mark.parametrize("domain", ["Domain=apps.example", " domain = .example", "DOMAIN=:splat", "domain"])
+def test_cookies_of_rules_stay_with_their_host(domain: str) -> None:
+    """Security: what one deployment sets must not reach the others below the platform's domain."""
+    cookie = f"a=1; Path=/;{domain}; Secure"
+    said = Said(
+        headers=f"/app.js\n  Set-Cookie: {cookie}",
+        vercel={"headers": [{"source": "/about.html", "headers": [{"key": "Set-Cookie", "value": cookie}]}]},
+    )
+    for path in ("/app.js", "/about.html"):
+        assert answer(said, path)[1][b"set-cookie"] == b"a=1; Path=/; Secure"
+
+
 @pytest.mark.product("B9.1")
 def test_b9_missing_things_are_never_kept() -> None:
     rules_ = Said(
@@ -253,6 +265,7 @@ def test_b9_lifetimes() -> None:
     assert answer(Said(headers="/*\n  X: 1\n/app.js\n  ! Cache-Control"), "/app.js")[1][b"cache-control"] == CHECKED
 
 
+@pytest.mark.timeout(600)  # It is twelve seconds of work, which a busy machine may take minutes for.
 @pytest.mark.product("B5.7")
 def test_b5_a_hundred_thousand_literals_are_one_look_up() -> None:
     """Structure, not time: nothing is tried for a path but its own rules (benchmarks/edge_rules.py has the times)."""

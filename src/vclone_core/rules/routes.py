@@ -164,7 +164,8 @@ class _Walk:
             elif template.parts == ("",):
                 self.headers.pop(name, None)
             else:
-                self.headers[name] = _encode_header(template.fill(values))
+                text = template.fill(values)
+                self.headers[name] = _encode_header(_narrow_cookie(text) if name == "set-cookie" else text)
         return location
 
     def check(self, rule: Rule, path: str, phase: str) -> Decision | None:
@@ -221,6 +222,17 @@ class _Walk:
 _WITH_BODY: Final = frozenset(range(200, 600)) - frozenset({204, 205, 206}) - frozenset(range(300, 400))
 _EXTERNAL: Final = re.compile(r"(?:https?:)?//", re.IGNORECASE)
 _CONTROL: Final = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
+
+
+def _narrow_cookie(cookie: str) -> str:
+    """Return a rule's cookie for its own host only: with a Domain it could reach other people's deployments.
+
+    >>> _narrow_cookie("a=1; Path=/; Domain=apps.example; Secure")
+    'a=1; Path=/; Secure'
+    """
+    first, *attributes = cookie.split(";")
+    kept = (part for part in attributes if part.partition("=")[0].strip().lower() != "domain")
+    return ";".join((first, *kept))
 
 
 def _encode_header(text: str) -> bytes:
