@@ -162,6 +162,8 @@ class Relay:
         given = answer.raw_headers
         length = find_length(status, ((name.lower(), value) for name, value in given))
         fields = build_answer_fields(self.forward, status, given, base_domain=self.proxy.base_domain)
+        taken = {name for name, _ in extra}
+        fields = tuple(pair for pair in fields if pair[0] not in taken)
         self.status = rule if rule is not None and status == 200 else status
         self._started.set()
         await send({"type": "http.response.start", "status": self.status, "headers": [*fields, *extra]})

@@ -108,7 +108,8 @@ class OtherServer:
             return web.Response(status=304, headers={"etag": '"e"'})
         if request.headers.get("range") == "bytes=2-3":
             return web.Response(status=206, body=content[2:4], headers={"content-range": "bytes 2-3/10"})
-        return web.Response(body=content, headers={"etag": '"e"', "server": "other", "set-cookie": "a=1"})
+        said = {"etag": '"e"', "server": "other", "set-cookie": "a=1", "strict-transport-security": "max-age=1"}
+        return web.Response(body=content, headers=said)
 
 
 @asynccontextmanager

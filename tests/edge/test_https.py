@@ -49,6 +49,7 @@ async def visitor(platform: Platform, **settings: Any) -> Visitor:
         ("http://127.0.0.1/.well-known/vclone/ready", None),
     ],
 )
+@pytest.mark.product("B12.5")
 async def test_http_is_sent_on_to_https(platform: Platform, url: str, location: str | None) -> None:
     reply = await (await visitor(platform)).ask(url)
     assert (reply.status == 308) == (location is not None)
@@ -65,6 +66,7 @@ async def test_the_redirect_keeps_the_method_and_is_a_setting(platform: Platform
     assert (await Client(build_app(edge)).get(f"http://{HOST}/")).status == 200
 
 
+@pytest.mark.product("B12.5")
 async def test_hsts_is_said_over_tls_only_and_with_every_answer(platform: Platform) -> None:
     shop = await visitor(platform, edge_hsts_s=31_536_000)
     for path, status in (("/", 200), ("/none", 404)):
@@ -86,6 +88,7 @@ async def test_hsts_is_said_over_tls_only_and_with_every_answer(platform: Platfo
         ("elsewhere.example", "elsewhere.example", 404),
     ],
 )
+@pytest.mark.product("B1.5")
 async def test_a_connection_is_for_the_hosts_of_its_certificate(
     platform: Platform, connected_for: str, host: str, status: int
 ) -> None:

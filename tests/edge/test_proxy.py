@@ -12,6 +12,7 @@ import pytest
 from tests.edge.client import Client, Reply
 from tests.edge.conftest import Platform, eventually
 from tests.edge.other_server import OtherServer, raw_server
+from tests.edge.test_https import visitor
 
 from vclone_core.models import AliasKind, Route
 from vclone_edge.app import build_app
@@ -113,6 +114,15 @@ async def test_conditions_ranges_and_redirects_are_the_other_servers(platform: P
         reply = await client.get(f"http://{HOST}/far/status/{status}")
         assert reply.status == status
         assert reply["location"] == ("http://127.0.0.1:1/" if status == 302 else None)
+
+
+async def test_the_platforms_own_word_on_https_counts(platform: Platform, other: OtherServer) -> None:
+    shop = await visitor(platform, edge_hsts_s=300, outbound_allow="127.0.0.0/8")
+    await platform.publish("far.apps.example", PAGE, routes=lead_to(other.port))
+    reply = await shop.ask("http://far.apps.example/far/file", connected_for="far.apps.example")
+    assert (reply.status, reply["strict-transport-security"]) == (200, "max-age=300")
+    told = await shop.ask("http://far.apps.example/far/echo", connected_for="far.apps.example")
+    assert read_fields(told)["x-forwarded-proto"] == "https"
 
 
 async def test_rules_status_and_headers_count(platform: Platform, other: OtherServer) -> None:
