@@ -154,6 +154,13 @@ class Query(BaseModel):
     model_config = ConfigDict(extra="forbid", hide_input_in_errors=True)
 
 
+class ArchiveQuery(Query):
+    """`prebuilt`: the archive holds a finished output; nothing is built."""
+
+    target: Literal["production", "preview"] | None = None
+    prebuilt: bool = False
+
+
 class ProjectsQuery(Query):
     limit: Annotated[int, Field(ge=1, le=100)] = 100
     cursor: Line | None = None

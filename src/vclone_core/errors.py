@@ -288,11 +288,6 @@ class Skipped(Conflict):
 
     code = "skipped"
 
-    @property
-    def reason(self) -> str:
-        """Why, as words that end a sentence."""
-        return str(self.facts["reason"])
-
 
 class CollectionRuns(Conflict):
     """The storage of {project} is being collected by another process."""
@@ -359,13 +354,6 @@ class TooLarge(Limited):
     """{what} is larger than the limit of {limit}."""
 
     code, status = "too_large", 413
-
-
-class TooManyCalls(Limited):
-    """There were more than {limit} calls in a minute."""
-
-    code = "too_many_calls"
-    hint = "Call again in {seconds} seconds."
 
 
 class DiskFull(Limited):
@@ -493,6 +481,13 @@ class SourceRefused(StepFailed):
 
     code, exit_code = "source_refused", 23
     hint = "Remove it, or list it in `.vcloneignore`."
+
+
+class ArchiveRefused(StepFailed):
+    """The archive can't be deployed: {what}."""
+
+    code, exit_code = "archive_refused", 24
+    hint = "Pack plain files and folders only, with relative names, within the limits of a folder's upload."
 
 
 class DetectFailed(StepFailed):

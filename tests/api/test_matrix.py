@@ -14,7 +14,6 @@ from vclone_api.routes import ROUTES
 from vclone_core.actions import accounts, hooks, invitations, projects, sessions, tokens
 from vclone_core.models import Actor, Deployment, Project
 from vclone_core.rules.access import PERMISSIONS, SCOPES
-from vclone_core.rules.blobframes import CONTENT_TYPE
 
 from .conftest import Api, add_caller
 
@@ -36,6 +35,7 @@ MATRIX = {
     "POST /api/projects/<project>/blobs/missing": "-0x++++x+++",
     "POST /api/projects/<project>/blobs": "-0x++++x+++",
     "POST /api/projects/<project>/rollback": "-0x++++x+++",
+    "POST /api/projects/<project>/archives": "-0x++++x+++",
     "GET /api/projects/<project>/hooks": "-0+++++++++",
     "POST /api/projects/<project>/hooks": "-0x++++xx++",
     "DELETE /api/projects/<project>/hooks/<hook>": "-0x++++xx++",
@@ -224,7 +224,7 @@ async def ask(world: World, route: Route, caller: str) -> str:
     elif name in FRESH_BODIES:
         more["json"] = await FRESH_BODIES[name](world, caller)
     elif route.takes:
-        more |= {"data": b"", "headers": {"content-type": CONTENT_TYPE}}
+        more |= {"data": b"", "headers": {"content-type": route.takes}}
     signed = caller if caller != "nobody" else None
     if route.path == "/api/auth/logout" and signed:
         actor = world.actors[caller]  # a token of its own: this one is revoked

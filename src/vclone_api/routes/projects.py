@@ -72,6 +72,17 @@ ROUTES: Final[tuple[Route, ...]] = (
         shapes.Switch,
         body=bodies.Rollback,
     ),
+    Route(
+        "POST",
+        "/api/projects/<project>/archives",
+        deployments.deploy_archive,
+        "deploy",
+        shapes.DeploymentShape,
+        status=201,
+        query=bodies.ArchiveQuery,
+        takes=deployments.ARCHIVE_TYPE,
+        time_limit_s=None,
+    ),
     Route("GET", "/api/projects/<project>/hooks", hooks.list_hooks, "see a project", shapes.HookList),
     Route(
         "POST",

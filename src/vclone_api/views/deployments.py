@@ -8,20 +8,21 @@ from typing import Any, Final, cast
 
 from quart import Response
 
-from vclone_core.actions import deployments, projects
-from vclone_core.errors import NameTaken, NotFound, WrongState
+from vclone_core.actions import archives, deployments, projects
+from vclone_core.errors import NameTaken, NotFound, WrongMediaType, WrongState
 from vclone_core.models import Deployment, LogLine, Project, Source, SourceFile, State, Target
 from vclone_core.rules.lifecycle import FINAL
 from vclone_core.rules.manifests import decode_manifest
 from vclone_core.rules.objectkeys import manifest_key
 
-from ..bodies import DeploymentsQuery, GitSourceBody, NewDeployment
+from ..bodies import ArchiveQuery, DeploymentsQuery, GitSourceBody, NewDeployment, read_pieces
 from ..guard import Call
 from ..sse import Events, encode_event, last_event_id, stream_events
 from .described import describe, describe_all
 from .shapes import DeploymentList, DeploymentShape, FileList, LogPage, Switch, shape_line, shape_receipts
 
 HEARTBEAT_S: Final = 15.0
+ARCHIVE_TYPE: Final = "application/octet-stream"
 
 
 async def list_deployments(call: Call) -> DeploymentList:
@@ -59,6 +60,23 @@ async def create_deployment(call: Call) -> DeploymentShape:
         overrides={} if body.settings is None else body.settings.model_dump(exclude_unset=True),
     )
     return await describe(call, deployment, project)
+
+
+async def deploy_archive(call: Call, project: str) -> DeploymentShape:
+    """Ask for a deployment of an archive, which is the body: a zip, a tar or a tar.gz."""
+    if call.request.mimetype != ARCHIVE_TYPE:
+        raise WrongMediaType(needed=ARCHIVE_TYPE)
+    query: ArchiveQuery = call.query
+    found = await projects.find_project(call.platform, call.actor, project)
+    deployment = await archives.deploy_archive(
+        call.platform,
+        call.actor,
+        found,
+        read_pieces(call.request),
+        target=None if query.target is None else Target(query.target),
+        is_prebuilt=query.prebuilt,
+    )
+    return await describe(call, deployment, found)
 
 
 async def find_or_create_project(call: Call, body: NewDeployment) -> Project:

@@ -7,7 +7,7 @@ from typing import Final
 
 from vclone_core.actions.deployments import request_deployment
 from vclone_core.actions.platform import Platform, new_id
-from vclone_core.errors import Conflict, InvalidFields, Limited, NotFound, TooManyCalls
+from vclone_core.errors import Conflict, InvalidFields, Limited, NotFound
 from vclone_core.models import Actor, DeployHook, Deployment, FieldProblem, Project, Source, Trigger
 from vclone_core.rules.access import require
 from vclone_core.rules.clones import check_git_ref
@@ -57,7 +57,7 @@ async def delete_hook(platform: Platform, actor: Actor, project: Project, hook_i
 async def call_hook(platform: Platform, token: str) -> tuple[Deployment, Project]:
     """Deploy the tip of a hook's branch, in place of those of it that wait or are being built.
 
-    Raises `NotFound`, the same for whatever is no hook, and `TooManyCalls` for more than `CALLS_LIMIT` in a minute.
+    Raises `NotFound`, the same for whatever is no hook, and `Limited` for more than `CALLS_LIMIT` in a minute.
     """
     if not is_token("hook", token):
         raise NotFound(what="deploy hook")
@@ -65,7 +65,8 @@ async def call_hook(platform: Platform, token: str) -> tuple[Deployment, Project
     if row is None:
         raise NotFound(what="deploy hook")
     if row["window_calls"] > CALLS_LIMIT:
-        raise TooManyCalls(limit=CALLS_LIMIT, seconds=max(1, round(row["window_left_s"])))
+        seconds = max(1, round(row["window_left_s"]))
+        raise Limited(what=f"{CALLS_LIMIT} calls of one hook in a minute", hint=f"Call again in {seconds} seconds.")
     project = await records.fetch_project_by_id(platform.db, row["project_id"])
     if project is None or project.git_url is None:
         raise NotFound(what="deploy hook")

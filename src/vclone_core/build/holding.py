@@ -178,7 +178,7 @@ def _last_words(ending: Ending) -> str:
         case Cancelled():
             return "The deployment was cancelled."
         case Skipped():
-            return f"Skipped: {ending.reason}."
+            return f"Skipped: {ending.facts['reason']}."
         case GivenBack():
             return "The worker stops; another one starts this build again."
         case VcloneError():
@@ -194,7 +194,7 @@ async def _leave(platform: Platform, claim: Claim, sink: LogSink, ending: Ending
         case Cancelled():
             return await queue.finish(platform.db, claim, Event.CANCEL)
         case Skipped():
-            return await queue.finish(platform.db, claim, Event.SKIP, reason=ending.reason)
+            return await queue.finish(platform.db, claim, Event.SKIP, reason=ending.facts["reason"])
         case GivenBack():
             left = await queue.finish(platform.db, claim, Event.GIVE_BACK)
         case Unavailable():

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import re
+import tempfile
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -25,8 +26,9 @@ from vclone_core.cli.progress import say
 from vclone_core.cli.render import print_json, print_line, print_state, raise_unless_ready
 from vclone_core.cli.upload import send_missing
 from vclone_core.errors import Conflict, Invalid, NotFound, VcloneError
-from vclone_core.models import State, Target
+from vclone_core.models import BuildLimits, State, Target
 from vclone_core.rules.names import parse_project_name, suggest_project_name
+from vclone_core.stores.archives import is_archive, unpack
 
 INTERRUPTED: Final = 130
 _GIT_URL: Final = re.compile(r"(?:https?|ssh|git|file)://|[\w.-]+@[\w.-]+:")
@@ -55,8 +57,13 @@ class Requested:
 
 
 @click.command()
-@click.argument("source", default=".", metavar="[FOLDER|GIT_URL]")
-@click.option("--prebuilt", type=click.Path(path_type=Path), metavar="DIR", help="Upload DIR as it is; build nothing.")
+@click.argument("source", default=".", metavar="[FOLDER|ARCHIVE|GIT_URL]")
+@click.option(
+    "--prebuilt",
+    type=click.Path(path_type=Path),
+    metavar="DIR",
+    help="Upload DIR, or an archive, as it is.",
+)
 @click.option("--project", metavar="NAME", help="Project to deploy to; made when it is missing.")
 @click.option("--prod", "target", flag_value="production", help="Publish to the project's production address.")
 @click.option("--preview", "target", flag_value="preview", help="Make a preview, also as the first deployment.")
@@ -74,7 +81,7 @@ def deploy(
     no_wait: bool,
     **options: str | None,
 ) -> None:
-    """Deploy a folder or a git repository and print its URL."""
+    """Deploy a folder, an archive (.tar.gz, .tar, .zip) or a git repository, and print its URL."""
     started_s = time.monotonic()
     requested: list[Requested] = []
 
@@ -87,8 +94,11 @@ def deploy(
         return await follow_deployment(api, deployment["id"], on_line=print_line, on_state=print_state)
 
     try:
-        order = plan_order(source, prebuilt=prebuilt, project=project, target=target, branch=branch)
-        deployment = call_api(options, run)
+        with contextlib.ExitStack() as unpacked:
+            order = plan_order(
+                source, prebuilt=prebuilt, project=project, target=target, branch=branch, unpacked=unpacked
+            )
+            deployment = call_api(options, run)
     except VcloneError as error:
         if as_json:
             print_json(encode_refusal(error, requested))
@@ -110,9 +120,18 @@ def deploy(
 
 
 def plan_order(
-    source: str, *, prebuilt: Path | None, project: str | None, target: str | None, branch: str | None
+    source: str,
+    *,
+    prebuilt: Path | None,
+    project: str | None,
+    target: str | None,
+    branch: str | None,
+    unpacked: contextlib.ExitStack,
 ) -> Order:
-    """Return what to ask for. Everything that can be refused without the platform is refused here."""
+    """Return what to ask for. Everything that can be refused without the platform is refused here.
+
+    An archive is unpacked for as long as `unpacked` is open.
+    """
     named = parse_project_name(project) if project is not None else None
     wanted = Target(target) if target else None
     if is_git_url(source):
@@ -121,16 +140,41 @@ def plan_order(
         return Order(named or name_repository(source), wanted, git_url=source, ref=branch)
     if branch is not None:
         raise Invalid(what="--branch belongs to a git URL, and a folder was named")
+    if is_archive(archive := prebuilt or Path(source)):
+        listing = unpack_archive(archive, unpacked, is_output=prebuilt is not None)
+        return Order(named or name_archive(archive), wanted, listing=listing, is_prebuilt=prebuilt is not None)
     # A finished output belongs to the folder that is named with it, else to the one it lies in.
     folder = find_home(prebuilt) if prebuilt is not None and source == "." else Path(source)
-    listing = list_folder(prebuilt or folder, is_output=prebuilt is not None)
-    if listing.secrets:
-        say(f"Not uploaded, since they may hold secrets: {', '.join(listing.secrets)}")
+    listing = list_and_tell(prebuilt or folder, is_output=prebuilt is not None)
     linked = read_link(folder)
     # A folder whose project is named each time needs no link.
     link = folder if named is None and linked is None else None
     name = named or linked or name_project(folder)
     return Order(name, wanted, listing=listing, is_prebuilt=prebuilt is not None, link=link)
+
+
+def list_and_tell(folder: Path, *, is_output: bool) -> FolderListing:
+    """Return what of a folder travels; say which secrets stay at home."""
+    listing = list_folder(folder, is_output=is_output)
+    if listing.secrets:
+        say(f"Not uploaded, since they may hold secrets: {', '.join(listing.secrets)}")
+    return listing
+
+
+def unpack_archive(archive: Path, unpacked: contextlib.ExitStack, *, is_output: bool) -> FolderListing:
+    """Return what of an archive travels, unpacked into a folder that goes with `unpacked`."""
+    folder = unpacked.enter_context(tempfile.TemporaryDirectory(prefix="vclone-"))
+    root, _ = unpack(archive, Path(folder), BuildLimits())
+    return list_and_tell(root, is_output=is_output)
+
+
+def name_archive(archive: Path) -> str:
+    """Return the project name that an archive's name suggests.
+
+    >>> name_archive(Path("dist/My Site.tar.gz"))
+    'my-site'
+    """
+    return suggest_project_name(re.sub(r"(?i)\.(?:tar\.gz|tgz|tar|zip)$", "", archive.name))
 
 
 async def request_deployment(api: ApiClient, order: Order) -> Requested:
