@@ -1,10 +1,12 @@
 """Real projects, installed from the registries, built by a whole platform and asked for as a visitor would.
 
-tests/build/projects.toml says what each has to become. VCLONE_TEST_RUNNER names the runner plugin, else `process`.
+tests/build/projects.toml says what each has to become. VCLONE_TEST_RUNNER names the runner plugin, else `process`;
+VCLONE_TEST_RUNNER_OPTIONS holds its options as JSON.
 """
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import re
@@ -15,8 +17,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.contracts.runners import make_runner
 from tests.e2e.whole_platform import WholePlatform, running_platform
-from tests.git_server import serve_git
 
 HERE = Path(__file__).parent
 CASES: dict[str, dict[str, Any]] = tomllib.loads((HERE / "projects.toml").read_text())
@@ -33,17 +35,20 @@ pytestmark = pytest.mark.timeout(BUILD_S + 120)
 @pytest.fixture(scope="module")
 def platform(tmp_path_factory: pytest.TempPathFactory) -> Iterator[WholePlatform]:
     home = tmp_path_factory.mktemp("builds")
-    options: dict[str, str] = {}
+    options: dict[str, str] = json.loads(os.environ.get("VCLONE_TEST_RUNNER_OPTIONS", "{}"))
+    if (why := asyncio.run(make_runner(RUNNER, **options).check())) is not None:
+        if os.environ.get("VCLONE_REQUIRE") == "1":
+            pytest.fail(why)
+        pytest.skip(why)
     if RUNNER == "process":
         # What one project has downloaded the next one finds; a build's own home is gone with it.
         cache = os.environ.get("VCLONE_CI_CACHE") or str(home)
-        options = {"env.npm_config_cache": f"{cache}/npm", "env.PIP_CACHE_DIR": f"{cache}/pip"}
+        options |= {"env.npm_config_cache": f"{cache}/npm", "env.PIP_CACHE_DIR": f"{cache}/pip"}
     with running_platform(
         home,
         runner=RUNNER,
         runner_options=json.dumps(options),
         build_timeout_s=str(BUILD_S),
-        git_allow_insecure="true",
     ) as running:
         yield running
 
@@ -73,22 +78,14 @@ def test_project_is_built_and_served(platform: WholePlatform, tmp_path: Path, na
 
 
 def deploy(platform: WholePlatform, folder: Path, name: str, case: dict[str, Any]) -> Any:
-    """Deploy a project: an upload of its folder, or, where it lies in a repository with others, from git."""
+    """Deploy the folder of a project, with its root directory where it has one."""
     project = HERE / "projects" / case.get("project", name)
-    if "root" not in case:
-        return platform.run("deploy", str(project), "--project", name, "--json", timeout_s=BUILD_S).json
-    with serve_git(folder) as git:
-        files = {
-            path.relative_to(project).as_posix(): path.read_bytes() for path in project.rglob("*") if path.is_file()
-        }
-        git.commit(name, files)
-        # The project is there before its root directory can be set.
-        (folder / "empty").mkdir()
-        (folder / "empty/index.html").write_text("nothing yet")
-        platform.ask("deploy", str(folder / "empty"), "--project", name)
+    if "root" in case:
+        # A project is there before its root directory can be set.
+        (folder / "index.html").write_text("nothing yet")
+        platform.ask("deploy", str(folder), "--project", name)
         platform.ask("project", "set", "--project", name, f"root_directory={case['root']}")
-        words = ("deploy", git.address(name), "--project", name, "--prod", "--json")
-        return platform.run(*words, timeout_s=BUILD_S).json
+    return platform.run("deploy", str(project), "--project", name, "--prod", "--json", timeout_s=BUILD_S).json
 
 
 def look(platform: WholePlatform, url: str, deployment_id: str, case: dict[str, Any]) -> None:

@@ -7,6 +7,7 @@ import contextlib
 import os
 import shutil
 import tempfile
+import time
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Final
@@ -14,16 +15,20 @@ from typing import Final
 from vclone_core.actions.deployments import request_deployment
 from vclone_core.actions.platform import Platform
 from vclone_core.actions.projects import missing_of, store_blob
-from vclone_core.errors import TooLarge
+from vclone_core.errors import Limited, TooLarge
 from vclone_core.models import Actor, BuildLimits, Deployment, Project, Source, SourceFile, Target
 from vclone_core.rules.access import require
 from vclone_core.rules.uploads import is_left_out, is_secret
 from vclone_core.stores.archives import unpack
 
 ARCHIVE_LIMIT_BYTES: Final = 512 * 1024**2
-# Each may take the disk that its archive and its content need, and a core while it is unpacked.
-AT_ONCE: Final = 2
-_places = asyncio.Semaphore(AT_ONCE)
+# In one process: each takes the disk that its archive needs while it comes, and one that is unpacked a core as well.
+RECEIVED_AT_ONCE: Final = 8
+UNPACKED_AT_ONCE: Final = 2
+# What a process that was killed has left behind.
+LEFTOVER_S: Final = 24 * 3600.0
+_receiving = asyncio.Semaphore(RECEIVED_AT_ONCE)
+_unpacking = asyncio.Semaphore(UNPACKED_AT_ONCE)
 
 
 async def deploy_archive(
@@ -37,12 +42,15 @@ async def deploy_archive(
 ) -> Deployment:
     """Queue a deployment of the files in an archive; raise `ArchiveRefused`, `TooLarge` or `EmptySource`.
 
-    What a folder's upload leaves out is left out here too.
+    What a folder's upload leaves out is left out here too. Raises `Limited` while too many others are coming in.
     """
     require(actor, "deploy")
-    async with _places:
-        with _own_folder(platform.settings.data_dir / "uploads") as folder:
+    if _receiving.locked():
+        raise Limited(what=f"{RECEIVED_AT_ONCE} archives at once", hint="Send it again shortly.")
+    with _own_folder(platform.settings.data_dir / "uploads") as folder:
+        async with _receiving:
             await _receive(pieces, folder / "archive")
+        async with _unpacking:
             root, found = await asyncio.to_thread(unpack, folder / "archive", folder / "files", BuildLimits())
             files = [file for file in found if _travels(file.path, is_output=is_prebuilt)]
             await _store(platform, project, root, files)
@@ -53,6 +61,10 @@ async def deploy_archive(
 @contextlib.contextmanager
 def _own_folder(parent: Path) -> Iterator[Path]:
     parent.mkdir(parents=True, exist_ok=True)
+    for old in parent.iterdir():
+        with contextlib.suppress(FileNotFoundError):  # another request is over
+            if old.stat().st_mtime < time.time() - LEFTOVER_S:
+                shutil.rmtree(old, ignore_errors=True)
     folder = Path(tempfile.mkdtemp(dir=parent))
     (folder / "files").mkdir()
     try:

@@ -31,7 +31,9 @@ def plan_provision(package: str) -> tuple[str, ...]:
     return (
         "sh",
         "-c",
-        f'command -v {shlex.quote(program)} >/dev/null || {install} "$HOME/.local" {shlex.quote(package)}',
+        # Another prefix means another global configuration, and that may name the machine's registry and certificates.
+        f'command -v {shlex.quote(program)} >/dev/null || {{ global="$(npm config get globalconfig)"; '
+        f'{install} "$HOME/.local" --globalconfig "$global" {shlex.quote(package)}; }}',
     )
 
 
