@@ -152,3 +152,69 @@ async def test_link_named_like_a_rule_file_is_not_followed(place: Place) -> None
     manifest = await place.deploy(UPLOAD, files={"make.sh": script}, settings=settings)
     assert set(manifest.files) == {"/index.html"}
     assert "_redirects" not in place.lines.text
+
+
+NETLIFY = """
+[build]
+base = "site"
+command = "sh make.sh"
+publish = "out"
+[build.environment]
+WORD = "hello"
+[context.deploy-preview.environment]
+WORD = "preview"
+[[redirects]]
+from = "/old"
+to = "/new"
+[[redirects]]
+from = "/de/*"
+to = "/:splat"
+conditions = {Language = ["de"]}
+[[headers]]
+for = "/*"
+[headers.values]
+X-From = "netlify"
+[functions]
+directory = "functions"
+"""
+
+
+async def test_netlify_toml_builds_and_serves_the_site(place: Place) -> None:
+    files: dict[str, str | bytes] = {
+        "netlify.toml": NETLIFY,
+        "site/make.sh": 'mkdir out && echo "$WORD $OWN" > out/index.html && cp _redirects out/',
+        "site/_redirects": "/old /first\n",
+        "site/index.html": "source",
+    }
+    manifest = await place.deploy(UPLOAD, files=files, environment={"OWN": "mine", "WORD_": "x"})
+    assert await place.read(manifest.files["/index.html"].sha256) == b"preview mine\n"
+    assert set(manifest.files) == {"/index.html"}
+    said = [(route.origin, dict(route.headers)) for route in manifest.routes if route.headers]
+    assert said == [
+        ("netlify.toml headers[0]", {"x-from": "netlify"}),
+        ("_redirects line 1", {"Location": "/first"}),
+        ("netlify.toml redirects[0]", {"Location": "/new"}),
+    ]
+    for words in (
+        "netlify.toml: functions is not used here",
+        "build command: netlify.toml",
+        "output directory: netlify.toml",
+        "netlify.toml redirects[1]: rules by language are not supported (left out)",
+    ):
+        assert words in place.lines.text
+
+
+async def test_a_netlify_toml_of_another_site_of_the_repository_is_left_alone(place: Place) -> None:
+    files: dict[str, str | bytes] = {"netlify.toml": NETLIFY, "site/make.sh": "exit 1", "docs/index.html": "docs"}
+    manifest = await place.deploy(UPLOAD, files=files, settings=ProjectSettings(root_directory="docs"))
+    assert set(manifest.files) == {"/index.html"}
+    assert not [route for route in manifest.routes if route.headers]
+
+
+async def test_vercel_json_says_how_to_build_and_beats_the_project(place: Place) -> None:
+    config = {"buildCommand": "mkdir out && echo from the file > out/index.html", "outputDirectory": "out"}
+    files: dict[str, str | bytes] = {"vercel.json": json.dumps({**config, "framework": None, "installCommand": ""})}
+    settings = ProjectSettings(build_command="exit 1", output_directory="elsewhere", install_command="exit 1")
+    manifest = await place.deploy(UPLOAD, files=files, settings=settings)
+    assert await place.read(manifest.files["/index.html"].sha256) == b"from the file\n"
+    assert "framework static: vercel.json says so" in place.lines.text

@@ -288,3 +288,18 @@ def test_an_installed_package_adds_a_framework(tmp_path: Path) -> None:
     listed = {one["id"]: one["distribution"] for one in json.loads(done.stdout)["frameworks"]}
     assert listed.pop("lume") == "lume-for-vclone"
     assert set(listed) == set(BY_ID)
+
+
+def test_a_file_in_the_plugins_folder_adds_a_framework(tmp_path: Path) -> None:
+    (tmp_path / "plugins").mkdir()
+    (tmp_path / "plugins/lume.toml").write_text(
+        'id = "lume"\nname = "Lume"\norder = 500\nkind = "static"\n[detect]\nsome = [{ file = "_config.ts" }]\n'
+        '[build]\ncommand = "deno task build"\n[output]\ndirectory = "_site"\n'
+    )
+    (tmp_path / "app").mkdir()
+    (tmp_path / "app/_config.ts").touch()
+    environ = {**os.environ, "VCLONE_PLUGINS_DIR": str(tmp_path / "plugins")}
+    command = [sys.executable, "-m", "vclone_core.cli", "detect", str(tmp_path / "app"), "--json"]
+    done = subprocess.run(command, env=environ, capture_output=True, text=True, check=True)
+    plan = json.loads(done.stdout)
+    assert (plan["framework"], plan["build_command"], plan["output_directory"]) == ("lume", "deno task build", "_site")

@@ -69,6 +69,9 @@ def _read_settings(work: Work) -> EffectiveSettings:
     work.root = _find_root(work.folder, root_directory or work.netlify.base or "")
     if work.root != work.folder and (work.root / NETLIFY_TOML).is_file():
         work.netlify = _read_netlify_config(work, work.root)
+    elif work.netlify.base is not None and _find_root(work.folder, work.netlify.base) != work.root:
+        # It speaks of another site of this repository.
+        work.netlify = NetlifyConfig()
     work.vercel = _read_vercel_config(work.root)
     work.workspace = find_workspace(work.folder, work.root.relative_to(work.folder).as_posix().removeprefix("."))
     return apply_files(build.project_settings, work.vercel.settings, work.netlify.settings)
