@@ -5,6 +5,7 @@ The first word of a case names where the behaviour comes from; PRODUCT numbers s
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -16,7 +17,7 @@ from vclone_core.rules.answers import answer_request, compile_manifest
 from vclone_core.rules.caching import CHECKED, IMMUTABLE
 from vclone_core.rules.decisions import Redirect, Serve
 from vclone_core.rules.requests import Request
-from vclone_core.rules.route_sources import clean_pages
+from vclone_core.rules.route_sources import Sources, clean_pages, plan_routes
 from vclone_core.rules.routes import match
 from vclone_core.rules.tables import compile_table
 
@@ -322,3 +323,30 @@ def test_clean_pages_take_no_place_twice(names: list[str]) -> None:
     clean = clean_pages(names)
     served = [clean.get(name, name) for name in names]
     assert len(set(served)) == len(served)
+
+
+@pytest.mark.parametrize(
+    ("path", "shown"),
+    [
+        ("/oil", "/oil.html"),
+        ("/oil.html", "/oil.html"),
+        ("/blog/first", "/blog/first.html"),
+        ("/blog", "/blog/index.html"),
+        ("/both", "/both"),
+        ("/[slug]", "/[slug].html"),
+        ("/$id", "/$id.html"),
+        ("/OIL", None),
+        ("/other", None),
+        ("/404", None),
+    ],
+)
+def test_own_pages_of_a_framework_are_found_without_html(path: str, shown: str | None) -> None:
+    names = ("oil.html", "blog/first.html", "blog/index.html", "both", "both.html", "[slug].html", "$id.html")
+    bare = manifest_of(Said(files=(*names, "index.html", "404.html")))
+    routes = plan_routes(Sources(has_clean_urls=True), bare.files)
+    table = compile_table(replace(bare, routes=routes))
+    decision = match(table, Request("GET", "a.example", path))
+    assert isinstance(decision, Serve)
+    assert (decision.file, decision.status) == ((shown, 200) if shown else ("/404.html", 404))
+    # Of other frameworks they are what their names say.
+    assert match(compile_table(bare), Request("GET", "a.example", "/oil")).status == 404  # type: ignore[union-attr]

@@ -46,7 +46,8 @@ class Framework:
     `packages` say what is installed beside package.json's.
     `output_prefer` is tried before `output_directory`; in both `*` stands for a folder's only entry; `output_built`
     takes the place of both where a project of this kind has a build command. The build copies
-    the files of `copied_from` as they are, so their names say nothing about their content. With `proves_static` only a
+    the files of `copied_from` as they are, so their names say nothing about their content. With `clean_urls` its pages
+    link to `/about` where the build writes `about.html`. With `proves_static` only a
     static build makes `output_directory`, so a project of kind "server" is built to see.
     """
 
@@ -76,6 +77,7 @@ class Framework:
     output_hint: str = ""
     proves_static: bool = False
     single_page: bool = False
+    clean_urls: bool = False
     immutable: tuple[str, ...] = ()
     copied_from: str | None = None
     cache_paths: tuple[str, ...] = ()
@@ -288,6 +290,7 @@ _TABLES: Final[Mapping[str, Mapping[str, _Key]]] = {
     },
     "serve": {
         "single_page": ("single_page", _flag),
+        "clean_urls": ("clean_urls", _flag),
         "immutable": ("immutable", _texts),
         "copied_from": ("copied_from", _text),
     },

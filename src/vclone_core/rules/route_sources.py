@@ -18,11 +18,13 @@ from vclone_core.models import Route
 from vclone_core.rules.headers_file import HeaderRules
 from vclone_core.rules.raw_routes import FIELDS, PHASES, Problems, convert_route, is_text, read_fields
 from vclone_core.rules.redirects_file import RedirectRules
+from vclone_core.rules.templates import escape_template
 from vclone_core.rules.vercel_config import VercelConfig
 
 _FILE: Final = ".vercel/output/config.json"
 # A page's address has no extension in its last segment: a missing script must be a 404, never a page with status 200.
 NAVIGATION: Final = "^/(?:.*/)?[^/.]*$"
+_PLAIN: Final = re.compile(r"[^?#%]+")
 # They say how files are served, and are none of them.
 RULE_FILES: Final = frozenset({"_redirects", "_headers"})
 
@@ -44,6 +46,7 @@ class Sources:
     redirects: RedirectRules = field(default_factory=RedirectRules)
     headers: HeaderRules = field(default_factory=HeaderRules)
     is_single_page: bool = False
+    has_clean_urls: bool = False
 
 
 def parse_output_config(text: str) -> OutputConfig:
@@ -105,7 +108,11 @@ def plan_routes(sources: Sources, files: Iterable[str], *, before: Iterable[Rout
         return (*before, *sources.ready, Route(handle="filesystem"), *_plan_missing_pages(files))
     vercel, redirects = sources.vercel, sources.redirects
     phases: dict[str, list[Route]] = {name: list(vercel.phases.get(name, ())) for name in PHASES}
-    phases["filesystem"] += [*redirects.others, *_plan_single_page(files, is_on=sources.is_single_page)]
+    phases["filesystem"] += [
+        *redirects.others,
+        *_plan_clean_pages(files, is_on=sources.has_clean_urls),
+        *_plan_single_page(files, is_on=sources.is_single_page),
+    ]
     if vercel.clean_urls:
         phases = {name: [_clean_dest(route, files) for route in routes] for name, routes in phases.items()}
     table = [*before, *sources.headers.routes, *vercel.first, *redirects.forced, *vercel.headers]
@@ -113,6 +120,16 @@ def plan_routes(sources: Sources, files: Iterable[str], *, before: Iterable[Rout
         if routes or name == "filesystem":
             table += [Route(handle=name), *routes]
     return (*table, *_plan_missing_pages(files))
+
+
+def _plan_clean_pages(files: Collection[str], *, is_on: bool) -> Iterator[Route]:
+    """Yield a literal route for each page that is linked without its `.html`; both addresses show it."""
+    if is_on:
+        for page, clean in clean_pages(path.removeprefix("/") for path in files).items():
+            # What would be a query in an address is asked for with its own name.
+            if _PLAIN.fullmatch(page):
+                dest = escape_template(f"/{page}")
+                yield Route(src=f"^/{re.escape(clean)}$", dest=dest, case_sensitive=True, origin="framework")
 
 
 def _plan_single_page(files: Collection[str], *, is_on: bool) -> Iterator[Route]:

@@ -272,6 +272,7 @@ def _compile_routes(work: Work) -> tuple[Route, ...]:
         redirects=work.redirects,
         headers=work.headers,
         is_single_page=work.detection is not None and work.detection.definition.single_page,
+        has_clean_urls=work.detection is not None and work.detection.definition.clean_urls,
     )
     routes = plan_routes(sources, work.entries, before=before)
     try:
