@@ -11,8 +11,7 @@ import pytest
 from tests.stores.test_archives import entry, pack_tar, pack_zip
 
 from vclone_core.models import Source
-from vclone_core.rules.objectkeys import source_key
-from vclone_core.rules.sources import decode_files
+from vclone_core.stores import records
 
 from .conftest import Api
 
@@ -30,8 +29,8 @@ async def test_an_archive_becomes_a_deployment(api: Api, form: str) -> None:
     path = f"/api/projects/{project.name}/archives"
     status, made = await api.ask("POST", path, data=data, headers=TYPE, query_string={"target": "preview"})
     assert (status, made["state"], made["target"], made["source"]["kind"]) == (201, "queued", "preview", "upload")
-    async with api.platform.objects.open(source_key(project.id, made["id"])) as body:
-        files = decode_files(b"".join([chunk async for chunk in body.chunks]))
+    files = await records.fetch_source_files(api.platform.db, made["id"])
+    assert files is not None
     assert [file.path for file in files] == ["assets/app.js", "index.html"]
     # Nothing is left of it, and a second one sends nothing anew.
     assert list((api.platform.settings.data_dir / "uploads").iterdir()) == []
