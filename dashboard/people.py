@@ -77,7 +77,7 @@ async def sign_up(visit: Visit) -> Show | Go:
     form = visit.form
     invitation = form.get("invitation") or None
     try:
-        user = await signing_in.sign_up(
+        made = await signing_in.sign_up(
             visit.platform,
             email=form.get("email", ""),
             password=form.get("password", ""),
@@ -91,7 +91,11 @@ async def sign_up(visit: Visit) -> Show | Go:
             return Show("sign_up.html", facts, error)
         found = await invitations.find_invitation(visit.platform, invitation)
         return Show("invitation.html", {**facts, "invitation": found, "token": invitation}, error)
-    return await enter(visit, user.id, "/")
+    entered = await enter(visit, made.user.id, "/")
+    if made.invited is not None:  # whom the team has got is the team's to know
+        visit.change.team_id, visit.change.facts["role"] = made.invited.team.id, made.invited.role
+    visit.change.facts["email"] = made.user.email
+    return entered
 
 
 async def show_invitation(visit: Visit, token: str) -> Show:
@@ -136,7 +140,10 @@ async def finish_with_provider(visit: Visit, provider: str) -> Go:
     )
     if done.is_linked:
         return Go("/account", attempt="")
-    return await enter(visit, done.user_id, "/", attempt="")
+    entered = await enter(visit, done.user_id, "/", attempt="")
+    if done.invited is not None:
+        visit.change.team_id, visit.change.facts["role"] = done.invited.team.id, done.invited.role
+    return entered
 
 
 async def show_account(visit: Visit) -> Show:

@@ -69,7 +69,7 @@ async def delete_team(visit: Visit) -> Show | Go:
     try:
         if visit.form.get("slug", "").strip() != team.slug:
             raise Invalid(what=f"type {team.slug} to delete the team")
-        await teams.delete_team(visit.platform, visit.actor)
+        visit.change.team_id = await teams.delete_team(visit.platform, visit.actor)
     except VcloneError as error:
         return Show("team.html", {**await team_facts(visit), "failed": "delete"}, error)
     visit.change.subject, visit.change.facts["name"] = team.id, team.name

@@ -46,7 +46,7 @@ def build_document(routes: Iterable[Route]) -> dict[str, Any]:
         "components": {
             "schemas": schemas,
             "securitySchemes": {
-                "token": {"type": "http", "scheme": "bearer", "description": "An API token."},
+                "token": {"type": "http", "scheme": "bearer", "description": "An API token, or an access token."},
                 "session": {"type": "apiKey", "in": "cookie", "name": "vclone_session"},
                 "edge": {"type": "http", "scheme": "bearer", "description": "The token that edges share with the API."},
             },

@@ -10,10 +10,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import BeforeValidator, Field, SecretStr, ValidationError
+from pydantic import BeforeValidator, Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from vclone_core.errors import BadSettings
+from vclone_core.rules.clients import parse_networks
 
 PREFIX = "VCLONE_"
 
@@ -127,6 +128,12 @@ class Settings(BaseSettings):
     plugins_dir: Path | None = Field(None, description="Folder of drop-in plugins and framework files.")
     log_format: str = Field("console", pattern="^(console|json)$", description="How log lines look.")
     log_level: str = Field("info", pattern="^(debug|info|warning|error)$", description="Least serious line logged.")
+
+    @field_validator("api_trusted_proxies")
+    @classmethod
+    def _are_networks(cls, text: str) -> str:
+        parse_networks(text)
+        return text
 
     @classmethod
     def settings_customise_sources(

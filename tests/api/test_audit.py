@@ -16,9 +16,9 @@ from .conftest import Api
 
 
 async def entries(api: Api, caller: str = "owner") -> list[dict[str, Any]]:
-    status, text = await api.ask("GET", "/api/audit/export", caller)
-    assert status == 200
-    return [json.loads(line) for line in text.splitlines()]
+    response = await api.response("GET", "/api/audit/export", caller)
+    assert response.status_code == 200
+    return [json.loads(line) for line in (await response.get_data(as_text=True)).splitlines()]
 
 
 async def change_things(api: Api) -> list[str]:

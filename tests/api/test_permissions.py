@@ -91,3 +91,8 @@ async def test_missing_blobs_of_another_team_stay_unknown(api: Api) -> None:
     body = {"sha256": [file_of("x", b"secret")["sha256"]]}
     assert (await api.ask("POST", f"/api/projects/{project.id}/blobs/missing", json=body))[1] == {"missing": []}
     assert (await api.ask("POST", f"/api/projects/{project.id}/blobs/missing", "stranger", json=body))[0] == 404
+
+
+def test_every_operation_has_a_name_of_its_own() -> None:
+    names = [route.view.__name__ for route in ROUTES]
+    assert sorted(names) == sorted(set(names))

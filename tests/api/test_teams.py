@@ -84,6 +84,8 @@ async def test_signing_up_with_an_invitation_joins(api: Api) -> None:
     found = (await api.ask("GET", "/api/teams", None, headers=bearer))[1]["items"]
     assert [(one["is_personal"], one["role"]) for one in found] == [(True, "owner"), (True, "viewer")]
     assert (await api.ask("GET", "/api/me", None, headers=bearer))[1]["role"] == "owner"  # in their own
+    joined = (await api.ask("GET", "/api/audit?action=sign_up"))[1]["items"]
+    assert [one["facts"]["email"] for one in joined] == ["new@example.com"]  # the team's log knows whom it has got
     there = {**bearer, "X-Vclone-Team": api.owner.team_id}
     assert (await api.ask("GET", "/api/me", None, headers=there))[1]["role"] == "viewer"
 
@@ -175,6 +177,7 @@ async def test_a_team_is_made_renamed_and_deleted(api: Api) -> None:
     assert (await api.ask("DELETE", "/api/projects/site-1", "ann", headers=in_red))[0] == 204
     assert (await api.ask("DELETE", "/api/teams/red", "ann"))[0] == 204
     assert (await api.ask("GET", "/api/teams/red", "ann"))[0] == 404
+    assert (await api.ask("GET", "/api/audit?action=delete_team", "ann"))[1]["items"][0]["facts"]["slug"] == "red"
     assert (await api.ask("POST", "/api/teams", "ann", json={"name": "Red"}))[0] == 201  # the slug is free again
     with pytest.raises(Conflict, match="personal"):
         await teams.delete_team(api.platform, api.owner)

@@ -47,3 +47,9 @@ def test_settings_are_frozen() -> None:
 )
 def test_urls_name_the_public_port(port: int, public: int | None, url: str) -> None:
     assert Settings(edge_port=port, edge_public_port=public).site_url("a.test") == url
+
+
+def test_trusted_proxies_are_networks() -> None:
+    assert load_settings({"VCLONE_API_TRUSTED_PROXIES": "10.0.0.0/8, fd00::/8"}).api_trusted_proxies
+    with pytest.raises(BadSettings, match="VCLONE_API_TRUSTED_PROXIES"):
+        load_settings({"VCLONE_API_TRUSTED_PROXIES": "10.0.0.0/8, proxy.example"})

@@ -42,3 +42,15 @@ async def test_without_redis_each_process_counts_for_itself() -> None:
     assert [(await limiter.take(rate, "a")).is_allowed for _ in range(4)] == [True, True, False, False]
     assert (await limiter.take(rate, "b")).is_allowed
     await away.close()
+
+
+async def test_losing_redis_in_the_middle_gives_nobody_a_second_burst(redis_url: str) -> None:
+    lost = Redis(redis_url)
+    limiter = Limiter(lost)
+    rate, key = Rate("test", 5), secrets.token_hex(8)
+    before = [(await limiter.take(rate, key)).is_allowed for _ in range(3)]
+    limiter._redis = Redis("redis://127.0.0.1:1")
+    after = [(await limiter.take(rate, key)).is_allowed for _ in range(4)]
+    await lost.close()
+    await limiter._redis.close()
+    assert before + after == [True] * 5 + [False] * 2

@@ -6,7 +6,7 @@ from typing import Final
 
 from .. import people_bodies as bodies
 from ..guard import OPEN, Route
-from ..views import people, people_shapes, shapes, system
+from ..views import people, people_shapes, shapes
 
 SEE: Final = "see one's account"
 CHANGE: Final = "change one's account"
@@ -25,7 +25,7 @@ ROUTES: Final[tuple[Route, ...]] = (
         is_audited=False,  # the session goes on
     ),
     Route("POST", "/api/auth/logout", people.sign_out, SEE, status=204),
-    Route("GET", "/api/auth/me", system.show_me, SEE, shapes.Me),
+    Route("GET", "/api/auth/me", people.show_account, SEE, shapes.Me),
     Route("PATCH", "/api/auth/me", people.change_account, CHANGE, shapes.UserShape, body=bodies.AccountChange),
     Route("POST", "/api/auth/password", people.change_password, CHANGE, status=204, body=bodies.PasswordChange),
     Route("GET", "/api/auth/sessions", people.list_sessions, SEE, people_shapes.SessionList),

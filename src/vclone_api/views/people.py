@@ -21,7 +21,7 @@ from .people_shapes import (
     shape_session,
     shape_user,
 )
-from .shapes import UserShape
+from .shapes import Me, UserShape, shape_me
 
 
 async def list_ways(call: Call) -> Ways:
@@ -39,7 +39,7 @@ async def list_ways(call: Call) -> Ways:
 async def sign_up(call: Call) -> SignedIn:
     """Make an account with a team of its own, and sign in; with an invitation also join its team."""
     body: bodies.SignUp = call.body
-    user = await signing_in.sign_up(
+    made = await signing_in.sign_up(
         call.platform,
         email=body.email,
         password=body.password,
@@ -47,7 +47,11 @@ async def sign_up(call: Call) -> SignedIn:
         invitation=body.invitation,
         address=call.address,
     )
-    return await open_session(call, user)
+    answer = await open_session(call, made.user)
+    if made.invited is not None:  # whom the team has got is the team's to know
+        call.change.team_id, call.change.facts["role"] = made.invited.team.id, made.invited.role
+    call.change.facts["email"] = made.user.email
+    return answer
 
 
 async def sign_in(call: Call) -> SignedIn:
@@ -87,6 +91,11 @@ async def sign_out(call: Call) -> None:
         await tokens.revoke_own(call.platform, call.entered.id)
     else:
         await sessions.end_session_by_id(call.platform, call.actor, call.entered.id)
+
+
+async def show_account(call: Call) -> Me:
+    """Who is asking, within which team, in which role."""
+    return shape_me(call.actor, *await accounts.find_user(call.platform, call.actor))
 
 
 async def change_account(call: Call) -> UserShape:

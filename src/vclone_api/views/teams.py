@@ -64,7 +64,7 @@ async def change_team(call: Call, team: str) -> TeamShape:
 async def delete_team(call: Call, team: str) -> None:
     """Delete a team without projects."""
     found = await teams.find_team(call.platform, call.actor)
-    await teams.delete_team(call.platform, call.actor)
+    call.change.team_id = await teams.delete_team(call.platform, call.actor)
     call.change.subject, call.change.facts = found.id, {"name": found.name, "slug": found.slug}
 
 

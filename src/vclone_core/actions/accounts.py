@@ -173,6 +173,7 @@ async def open_session(
     """Sign a user's browser in: return the text of a new session token."""
     token = new_token("session")
     length_s = min(platform.settings.session_days, platform.settings.session_max_days) * DAY_S
+    await db.execute("delete_old_sessions", user_id)
     await db.execute(
         "insert_session", new_id("session"), user_id, hash_token(token), length_s, user_agent, address, "browser"
     )

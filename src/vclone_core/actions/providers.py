@@ -17,7 +17,7 @@ from vclone_core.actions.accounts import new_token
 from vclone_core.actions.platform import Platform
 from vclone_core.errors import Conflict, Duplicate, Forbidden, Invalid, NotFound, Unavailable, VcloneError
 from vclone_core.log import get_log
-from vclone_core.models import Actor
+from vclone_core.models import Actor, Invitation
 from vclone_core.protocols import AuthProvider, Identity
 from vclone_core.rules.access import require
 from vclone_core.rules.passwords import normalise_email
@@ -37,10 +37,13 @@ class Begun(NamedTuple):
 
 
 class Finished(NamedTuple):
-    """Who it was; `is_linked`: their identity was added to an account that was signed in."""
+    """Who it was. `is_linked`: their identity was added to an account that was signed in; `invited`: they are new, and
+    came by an invitation.
+    """
 
     user_id: str
-    is_linked: bool
+    is_linked: bool = False
+    invited: Invitation | None = None
 
 
 async def begin(platform: Platform, name: str, *, invitation: str | None = None, user_id: str | None = None) -> Begun:
@@ -91,8 +94,8 @@ async def finish(
             raise Conflict(what=f"this {provider.label} account belongs to another account here")
         return Finished(attempt["user_id"], is_linked=True)
     if row is not None:
-        return Finished(row["user_id"], is_linked=False)
-    return Finished(await _sign_up(platform, provider, name, identity, attempt["invitation_hash"], invitation), False)
+        return Finished(row["user_id"])
+    return await _sign_up(platform, provider, name, identity, attempt["invitation_hash"], invitation)
 
 
 async def _sign_up(
@@ -102,7 +105,7 @@ async def _sign_up(
     identity: Identity,
     invitation_hash: bytes | None,
     invitation: str | None,
-) -> str:
+) -> Finished:
     emails = [known for email in identity.emails if (known := normalise_email(email)) is not None]
     if not emails:
         raise Forbidden(
@@ -128,7 +131,7 @@ async def _sign_up(
         await tx.execute("insert_identity", name, identity.subject, user_id, email)
         if invited is not None:
             await invitations.use_invitation(tx, invited, user_id)
-    return user_id
+    return Finished(user_id, invited=invited)
 
 
 async def _link(platform: Platform, name: str, identity: Identity, user_id: str) -> None:

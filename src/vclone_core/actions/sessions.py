@@ -54,6 +54,7 @@ async def open_api_session(platform: Platform, user_id: str, *, user_agent: str,
     session_id = new_id("session")
     length_s = min(platform.settings.session_days, platform.settings.session_max_days) * DAY_S
     async with platform.db.transaction() as tx:
+        await tx.execute("delete_old_sessions", user_id)
         await tx.execute("insert_session", session_id, user_id, None, length_s, user_agent, address, "api")
         now = (await tx.fetch_one("fetch_now") or {})["now"]
         refresh = await _insert_refresh(platform, tx, session_id, now=now, made_at=now)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Mapping
-from typing import Final
+from typing import Final, NamedTuple
 
 from vclone_core.actions import accounts, invitations
 from vclone_core.actions.platform import Platform
@@ -21,7 +21,7 @@ from vclone_core.errors import (
     Unavailable,
 )
 from vclone_core.log import get_log
-from vclone_core.models import Actor, FieldProblem, User
+from vclone_core.models import Actor, FieldProblem, Invitation, User
 from vclone_core.rules.access import require
 from vclone_core.rules.clients import address_group
 from vclone_core.rules.limits import Rate
@@ -36,6 +36,13 @@ SIGN_INS_FROM_ADDRESS: Final = Rate("sign-in-address", 20)
 SIGN_UPS_FROM_ADDRESS: Final = Rate("sign-up-address", 10)
 PASSWORDS_OF_USER: Final = Rate("password-user", 5)
 TRIES_FROM_ADDRESS: Final = Rate("try-address", 60)
+
+
+class SignedUp(NamedTuple):
+    """A new user, and the invitation they came by."""
+
+    user: User
+    invited: Invitation | None
 
 
 async def check_rate(platform: Platform, rate: Rate, key: str) -> None:
@@ -69,7 +76,7 @@ async def sign_in(platform: Platform, *, email: str, password: str, address: str
 
 async def sign_up(
     platform: Platform, *, email: str, password: str, name: str, invitation: str | None, address: str
-) -> User:
+) -> SignedUp:
     """Make an account with a team of its own, and join the team of the invitation where there is one.
 
     Raises `SignUpClosed` where the platform's policy is against it, `InvalidFields`, `NameTaken`, `NotFound` (of the
@@ -87,7 +94,7 @@ async def sign_up(
         await tx.execute("update_password", user_id, password_hash)
         if invited is not None:
             await invitations.use_invitation(tx, invited, user_id)
-    return User(user_id, known_as, name)
+    return SignedUp(User(user_id, known_as, name), invited)
 
 
 def check_policy(platform: Platform, *, has_invitation: bool) -> None:

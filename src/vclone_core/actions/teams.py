@@ -59,8 +59,11 @@ async def change_team(platform: Platform, actor: Actor, *, name: str | None, slu
     return records.team_from(row)
 
 
-async def delete_team(platform: Platform, actor: Actor) -> None:
-    """Delete the actor's team: its tokens and invitations end. `Conflict` if it has projects, or is personal."""
+async def delete_team(platform: Platform, actor: Actor) -> str | None:
+    """Delete the actor's team: its tokens and invitations end. `Conflict` if it has projects, or is personal.
+
+    Returns the id of the team its owner is left with, where the audit log tells of it: nobody reads the deleted one's.
+    """
     require(actor, "delete the team")
     async with platform.db.transaction() as tx:
         team = await _lock_team(tx, actor)
@@ -74,6 +77,8 @@ async def delete_team(platform: Platform, actor: Actor) -> None:
         await tx.execute("forget_team_choice", actor.team_id, None)
         await tx.execute("delete_members", actor.team_id)
         await tx.execute("delete_team", actor.team_id)
+        left = await tx.fetch_one("list_teams", actor.user_id)
+    return None if left is None else str(left["id"])
 
 
 async def list_members(platform: Platform, actor: Actor) -> list[Membership]:

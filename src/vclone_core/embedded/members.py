@@ -23,7 +23,13 @@ from vclone_core.settings import Settings
 
 ANSWER_S: Final = 2.0
 # The edge gets no way to the database, and nothing that signs sessions.
-_NOT_FOR_EDGE: Final = ("VCLONE_DATABASE_URL", "VCLONE_REDIS_URL", "VCLONE_SECRET_KEY")
+_NOT_FOR_EDGE: Final = (
+    "VCLONE_DATABASE_URL",
+    "VCLONE_REDIS_URL",
+    "VCLONE_SECRET_KEY",
+    "VCLONE_SECRET_KEY_PREVIOUS",
+    "VCLONE_AUTH_PROVIDERS",
+)
 
 
 @dataclass(slots=True)

@@ -43,6 +43,11 @@ class Limiter:
         `key` may be anything a client sent: only its hash is kept.
         """
         name = f"limit:{rate.name}:{hashlib.sha256(key.encode()).hexdigest()[:32]}"
+        # This process's own share first. What it refuses alone, all together would: a flood doesn't get to Redis. And
+        # should Redis go away in the middle of one, nobody is given a second burst.
+        own, self._own[name] = take(rate, self._own.get(name), time.monotonic(), cost=cost)
+        if not own.is_allowed:
+            return own
         interval_us = round(rate.interval_s * 1e6)
 
         async def ask(client: Any) -> Any:
@@ -50,7 +55,8 @@ class Limiter:
 
         answer = await self._redis.call(ask, otherwise=None)
         if answer is None:
-            verdict, self._own[name] = take(rate, self._own.get(name), time.monotonic(), cost=cost)
-            return verdict
+            return own
         used_us, wait_us = (int(number) for number in answer)
+        if wait_us > 0 and name in self._own:
+            self._own[name] -= rate.interval_s * cost  # refused, so not counted
         return judge(rate, used_s=used_us / 1e6, wait_s=wait_us / 1e6)

@@ -57,6 +57,11 @@ returning l.user_id;
 insert into sessions (id, user_id, family, token_hash, expires_at, user_agent, address, kind)
 values ($1, $2, $1, $3, now() + make_interval(secs => $4), $5, $6, $7);
 
+-- name: delete_old_sessions
+-- A user's that ended long ago, with their refresh tokens; those that ended lately still tell of a theft.
+delete from sessions
+where user_id = $1 and (expires_at < now() - interval '30 days' or revoked_at < now() - interval '30 days');
+
 -- name: fetch_actor_by_session
 -- Without a team the actor stands in the one the session chose, else in the user's own.
 select s.id as entry_id, s.user_id, m.team_id, m.role, m.projects, s.seen_at < now() - interval '5 minutes' as is_touch_due

@@ -5,7 +5,7 @@ select t.id, t.slug, t.name, t.is_personal, m.role, m.projects, t.created_at
 from memberships m
 join teams t on t.id = m.team_id
 where m.user_id = $1
-order by t.is_personal desc, t.name, t.id;
+order by m.is_own desc, t.name, t.id;
 
 -- name: update_team
 update teams set name = $2, slug = $3 where id = $1 and deleted_at is null
