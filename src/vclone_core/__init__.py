@@ -33,6 +33,7 @@ if TYPE_CHECKING:
         Span,
         StoreConfig,
     )
+    from vclone_core.rules.addresses import tell_special
     from vclone_core.rules.objectkeys import check_object_key, check_object_prefix
 
 __all__ = [
@@ -63,6 +64,7 @@ __all__ = [
     "get_log",
     "hookimpl",
     "models",
+    "tell_special",
 ]
 
 # Where a name lives that is not one of `protocols`; an empty string stands for a module of that name.
@@ -73,6 +75,7 @@ _HOMES = {
     "get_log": "log",
     "hookimpl": "hookspecs",
     "models": "",
+    "tell_special": "rules.addresses",
 }
 
 

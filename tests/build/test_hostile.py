@@ -140,6 +140,6 @@ async def test_the_build_step_may_be_without_a_network(runner_name: str, places:
     place = places[0]
     manifest = await place.deploy(Source("upload"), files={"readme.txt": "x"}, settings=settings)
     said = {name: (await place.read(manifest.files[f"/{name}.txt"].sha256)).decode() for name in ("install", "build")}
-    assert "10.1.2.3 is a private address" in said["install"]
+    assert "10.1.2.3 (private)" in said["install"]
     assert "this command has no network" in said["build"]
     assert "stderr: vclone: no connection to 10.1.2.3:80: this command has no network" in place.lines.text

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.contracts.runners import make_runner
+from tests.contracts.runners import make_runner, registry_options
 from tests.e2e.whole_platform import WholePlatform, running_platform
 
 HERE = Path(__file__).parent
@@ -44,6 +44,8 @@ def platform(tmp_path_factory: pytest.TempPathFactory) -> Iterator[WholePlatform
         # What one project has downloaded the next one finds; a build's own home is gone with it.
         cache = os.environ.get("VCLONE_CI_CACHE") or str(home)
         options |= {"env.npm_config_cache": f"{cache}/npm", "env.PIP_CACHE_DIR": f"{cache}/pip"}
+    elif RUNNER == "podman":
+        options |= registry_options()
     with running_platform(
         home,
         runner=RUNNER,

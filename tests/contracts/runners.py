@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import subprocess
+from urllib.parse import urlsplit
 
 import pytest
 
@@ -28,3 +30,23 @@ async def make_podman(**options: str) -> BuildRunner:
             pytest.fail(why)
         pytest.skip(why)
     return make_runner("podman", **options)
+
+
+def registry_options() -> dict[str, str]:
+    """Return what the podman runner needs so that builds reach the registries that this machine's npm and pip ask.
+
+    They are named to it, since a mirror may have an address that isn't public, and its certificate another authority.
+    """
+    registry = subprocess.run(["npm", "config", "get", "registry"], capture_output=True, text=True, timeout=60).stdout
+    program = "from pip._internal.models.index import PyPI; print(PyPI.netloc, PyPI.file_storage_domain)"
+    index = subprocess.run(["python3", "-c", program], capture_output=True, text=True, timeout=60).stdout
+    hosts = {urlsplit(registry.strip()).hostname or "", urlsplit(os.environ.get("PIP_INDEX_URL", "")).hostname or ""}
+    options = {
+        "egress.allow": ",".join(sorted({*hosts, *index.split()} - {""})),
+        "env.NPM_CONFIG_REGISTRY": registry.strip(),
+    }
+    if url := os.environ.get("PIP_INDEX_URL"):
+        options["env.PIP_INDEX_URL"] = url
+    if bundle := os.environ.get("SSL_CERT_FILE"):
+        options["ca_bundle"] = bundle
+    return options

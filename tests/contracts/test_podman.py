@@ -17,6 +17,7 @@ from podman import PodmanClient
 from tests.contracts.runners import make_podman
 from tests.contracts.test_build_runners import LIMITS, PLATFORM, Life, Output, run_shell
 
+from vclone_core.errors import RunnerUnavailable
 from vclone_core.models import BuildLimits
 from vclone_core.protocols import BuildRunner
 
@@ -171,7 +172,7 @@ async def test_a_build_reaches_nothing_of_the_machine_or_its_network(
     )
     assert "scanned" in said
     assert "REACHED" not in said
-    assert "is a link-local address" in said
+    assert "169.254.169.254 (link-local)" in said
     assert host.visits == 0
 
 
@@ -292,7 +293,8 @@ async def test_reaping_ends_what_nobody_holds_and_keeps_the_rest(
         await runner.reap(workspace.parent.parent, held)  # another platform's folder
         assert not life.is_over()
         await runner.reap(workspace.parent, held)
-        assert (await task).reason == "killed"
+        with pytest.raises(RunnerUnavailable, match="from outside"):
+            await task
         assert life.is_over()
         assert (await run_shell(kept, other, "true")).is_ok
 

@@ -8,6 +8,7 @@ import tomllib
 from pathlib import Path
 from types import ModuleType
 
+import click
 import pytest
 
 from vclone_core import hookspecs, models
@@ -66,7 +67,9 @@ def test_what_a_page_names_exists(page: Path) -> None:
     assert {name.removesuffix("_FILE") for name in named} <= settings | {*given, PREVIOUS_SHA}
     code = [*re.findall(r"```sh\n(.*?)```", text, re.DOTALL), *re.findall(r"`([^`\n]+)`", text)]
     commands = {name for part in code for name in re.findall(r"(?:^|\./|\()vclone ([a-z]+)\b", part, re.MULTILINE)}
-    assert commands <= set(COMMANDS)
+    plugins = click.Group()
+    load_plugins().ask("register_commands", cli=plugins)
+    assert commands <= {*COMMANDS, *plugins.commands}
     for path in re.findall(r"`((?:rules|stores|actions|build|vclone_edge|vclone_api)/[\w/]+\.py)`", text):
         assert any((base / path).is_file() for base in (ROOT / "src/vclone_core", ROOT / "src")), path
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Final
 
 ROOT: Final = Path("/sys/fs/cgroup")
+PROC: Final = Path("/proc")
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +60,7 @@ class Cgroup:
 def find_cgroup(pid: int, root: Path = ROOT) -> Cgroup:
     """Return the cgroup of a process, as /proc shows it here."""
     memory = pids = None
-    for line in _read(Path(f"/proc/{pid}/cgroup")).splitlines():
+    for line in _read(PROC / str(pid) / "cgroup").splitlines():
         _, controllers, path = line.split(":", 2)
         if path == "/":
             continue

@@ -10,11 +10,10 @@ import contextlib
 import socket
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
-from ipaddress import ip_network
+from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
 from typing import Final
 
-from vclone_core import get_log
-from vclone_runner_podman.addresses import Address, ip_address, refuse_address
+from vclone_core import get_log, tell_special
 from vclone_runner_podman.options import Egress
 
 HEAD_BYTES: Final = 16 * 1024
@@ -25,6 +24,7 @@ NO_NETWORK: Final = "this command has no network"
 
 log = get_log(__name__)
 
+Address = IPv4Address | IPv6Address
 Resolve = Callable[[str, int], Awaitable[Sequence[str]]]
 
 
@@ -101,10 +101,12 @@ def is_allowed(target: Target, egress: Egress) -> bool:
 
 def refuse_target(address: Address, egress: Egress) -> str | None:
     """Say why a connection to an address is refused; None: it may be made."""
-    if (kind := refuse_address(address)) is not None:
-        return f"{address} is {kind}"
+    if isinstance(address, IPv6Address) and address.ipv4_mapped is not None:
+        address = address.ipv4_mapped
+    if (special := tell_special(address)) is not None:
+        return f"it has the address {address} ({special})"
     if any(address in ip_network(item) for item in egress.denied if "/" in item):
-        return f"the operator refuses {address}"
+        return f"it has the address {address}, which the operator refuses"
     return None
 
 
@@ -203,7 +205,7 @@ class EgressProxy:
             for text in addresses:
                 address = ip_address(text.partition("%")[0])
                 why = refuse_target(address, self._egress) or (
-                    f"{address} is this machine's own address" if is_own_address(address) else None
+                    f"it has this machine's own address {address}" if is_own_address(address) else None
                 )
                 if why is not None:
                     self._refuse(target, why)

@@ -17,7 +17,7 @@ from collections.abc import Coroutine, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
-from vclone_core import ExitStatus, OnOutput, get_log
+from vclone_core import ExitStatus, OnOutput, errors, get_log
 from vclone_core.models import BuildLimits
 from vclone_runner_podman.cgroups import Cgroup, Counts, find_cgroup
 from vclone_runner_podman.containers import INSIDE
@@ -259,7 +259,10 @@ async def _pump(descriptor: int, name: str, on_output: OnOutput, turn: asyncio.L
 
 
 def _read_status(code: int | None, reasons: Sequence[str], before: Counts, after: Counts) -> ExitStatus:
-    """Return how a command ended. An exit of 137 alone says nothing: the kernel's count of the container does."""
+    """Return how a command ended. An exit of 137 alone says nothing: the kernel's count of the container does.
+
+    Nothing in a container can end its first process, so where that went the build is not to blame.
+    """
     lacked = (after.out_of_memory or 0) > (before.out_of_memory or 0)
     if code == 0 and not reasons:
         return ExitStatus(0)
@@ -269,7 +272,7 @@ def _read_status(code: int | None, reasons: Sequence[str], before: Counts, after
     if reasons:
         return ExitStatus(number, reasons[0])
     if code is None:
-        return ExitStatus(number, "killed")
+        raise errors.RunnerUnavailable(why="the build's container was ended from outside")
     if code == -25:  # SIGXFSZ
         return ExitStatus(number, "disk")
     return ExitStatus(number, "signal" if number < 0 else "exit")
