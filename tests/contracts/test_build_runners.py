@@ -89,7 +89,7 @@ class Life:
     async def begin(self, count: int) -> None:
         """Wait until so many have begun."""
         seen = 0
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             while seen < count:
                 with suppress(BlockingIOError):
                     seen += os.read(self._descriptor, 4096).count(b"\n")

@@ -8,7 +8,7 @@ import os
 import shutil
 import socket
 import tempfile
-from collections.abc import AsyncIterator, Awaitable, Sequence
+from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any, Final
@@ -36,6 +36,7 @@ AGENT: Final = Path(__file__).with_name("agent.py")
 # What the worker's cleaning takes for a part of the workspace NAME.
 CONTROL: Final = ".podman"
 READY_S: Final = 30.0
+CREATE_S: Final = 300.0
 NO_CAPABILITIES: Final = 0
 
 log = get_log(__name__)
@@ -145,35 +146,10 @@ class PodmanRunner:
                 workspace=workspace,
                 control=control,
             )
-            container: list[str] = []
-
-            async def remove() -> None:
-                for one in container:
-                    await self._podman.call(lambda client: _remove(client, one))  # noqa: B023
-
-            async def start() -> None:
-                container.append(await self._podman.call(lambda client: _create(client, plan)))
-                await self._podman.call(lambda client: _start(client, container[0]))
-
-            # A container whose first process was seen to end is removed by Podman itself, and in the end by `reap`.
-            is_gone = False
-
-            async def leave() -> None:
-                if not is_gone:
-                    await _forgive(remove())
-
-            stack.push_async_callback(lambda: uninterrupted(leave()))
-            try:
-                await uninterrupted(start())
-            except (APIError, PodmanError) as error:
-                raise errors.RunnerUnavailable(why=f"Podman could not start a build's container: {error}") from error
-            channel, ready = await _meet(listener)
-
-            async def hang_up() -> None:
-                nonlocal is_gone
-                is_gone = await channel.close()
-
-            stack.push_async_callback(lambda: uninterrupted(hang_up()))
+            container = Container(self._podman, plan)
+            stack.push_async_callback(lambda: uninterrupted(container.leave()))
+            await uninterrupted(container.start())
+            ready = await container.meet(listener)
             environment = {
                 **plan_environment(
                     workspace / HOME,
@@ -184,31 +160,69 @@ class PodmanRunner:
                 **self._options.environment,
             }
             session = PodmanSession(
-                channel,
+                container.channel,
                 proxy,
                 workspace=workspace,
                 limits=limits,
                 environment=environment,
                 owner=ids.owner,
-                ends_container=remove,
+                ends_container=container.remove,
             )
             yield session, ready
 
 
-async def _meet(listener: socket.socket) -> tuple[Channel, dict[str, Any]]:
-    """Return the line to the agent of the container that was started, and what it says of itself."""
-    loop = asyncio.get_running_loop()
-    try:
-        async with asyncio.timeout(READY_S):
-            control, _ = await loop.sock_accept(listener)
-            control.setblocking(False)
-            channel = Channel(control)
-            return channel, await channel.ready
-    except (TimeoutError, asyncio.CancelledError) as error:
-        if (task := asyncio.current_task()) is not None and task.cancelling():
-            raise
-        why = "the container started, but its first process did not report; on SELinux hosts try selinux=disable"
-        raise errors.RunnerUnavailable(why=why) from error
+class Container:
+    """One build's container, from its start to its removal."""
+
+    def __init__(self, podman: Podman, plan: dict[str, Any]) -> None:
+        self._podman = podman
+        self._plan = plan
+        self._id: str | None = None
+        self._channel: Channel | None = None
+
+    @property
+    def channel(self) -> Channel:
+        """The line to the agent, once it was met."""
+        assert self._channel is not None
+        return self._channel
+
+    async def start(self) -> None:
+        """Make and start it; raise `RunnerUnavailable` with Podman's words."""
+        try:
+            # The first container of a range of ids waits for a copy of the image where mounts can't map ids.
+            made = await self._podman.call(lambda client: client.containers.create(**self._plan), timeout_s=CREATE_S)
+            self._id = one = str(made.id)
+            await self._podman.call(lambda client: client.containers.get(one).start(), timeout_s=CREATE_S)
+        except (APIError, PodmanError) as error:
+            raise errors.RunnerUnavailable(why=f"Podman could not start a build's container: {error}") from error
+
+    async def meet(self, listener: socket.socket) -> dict[str, Any]:
+        """Take the agent's call, and return what it says of itself."""
+        try:
+            async with asyncio.timeout(READY_S):
+                control, _ = await asyncio.get_running_loop().sock_accept(listener)
+                control.setblocking(False)
+                self._channel = Channel(control)
+                return await self._channel.ready
+        except (TimeoutError, asyncio.CancelledError) as error:
+            if (task := asyncio.current_task()) is not None and task.cancelling():
+                raise
+            why = "the container started, but its first process did not report; on SELinux hosts try selinux=disable"
+            raise errors.RunnerUnavailable(why=why) from error
+
+    async def remove(self) -> None:
+        """End it at once, and remove it."""
+        if (one := self._id) is not None:
+            await self._podman.call(lambda client: _remove(client, one))
+
+    async def leave(self) -> None:
+        """Hang up. Once the first process was seen to end, Podman removes the rest by itself, or else `reap` does."""
+        if self._channel is not None and await self._channel.close():
+            return
+        try:
+            await self.remove()
+        except (errors.VcloneError, PodmanError) as error:
+            log.warning("container.not_removed", why=str(error))
 
 
 def _listen(path: Path, kind: int) -> socket.socket:
@@ -241,14 +255,6 @@ def _remove_folders(*folders: Path) -> None:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def _create(client: PodmanClient, plan: dict[str, Any]) -> str:
-    return str(client.containers.create(**plan).id)
-
-
-def _start(client: PodmanClient, container_id: str) -> None:
-    client.containers.get(container_id).start()
-
-
 def _remove(client: PodmanClient, container_id: str) -> None:
     with contextlib.suppress(NotFound):
         client.containers.remove(container_id, force=True, v=True)
@@ -257,14 +263,6 @@ def _remove(client: PodmanClient, container_id: str) -> None:
 def _list_containers(client: PodmanClient, label: str) -> Sequence[tuple[str, str]]:
     found = client.containers.list(all=True, filters={"label": label})
     return [(str(one.id), str((one.labels or {}).get(LABEL_WORKSPACE, ""))) for one in found]
-
-
-async def _forgive(work: Awaitable[None]) -> None:
-    """Await the removal of a container that also goes by itself."""
-    try:
-        await work
-    except (errors.VcloneError, PodmanError) as error:
-        log.warning("container.not_removed", why=str(error))
 
 
 async def _ask(session: PodmanSession, workspace: Path, argv: Sequence[str]) -> tuple[ExitStatus, str]:
@@ -291,6 +289,6 @@ def _judge(session: PodmanSession, ready: dict[str, Any], userns: str) -> tuple[
         missing.append("the number of processes (the container has no pids controller)")
     if ready.get("Seccomp") != "2":
         missing.append("the filter of system calls (seccomp)")
-    if userns == "host":
-        missing.append("ids apart from the host's (userns=host)")
+    if userns == "host" or ready.get("uid_map", [])[1:2] == ["0"]:
+        missing.append("ids apart from the host's (no user namespace)")
     return refused, missing
