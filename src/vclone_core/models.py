@@ -83,11 +83,8 @@ class Team:
 
 @dataclass(frozen=True, slots=True)
 class Actor:
-    """Who asks: a user within one team, with a role (`owner`, `admin`, `developer`, `viewer`).
-
-    `scopes`: what their token is for, None: anything the role allows. `projects`: the ids of the only projects that a
-    restricted member may see, None: all of the team's.
-    """
+    """Who asks: a user within one team, with a role (`owner`, `admin`, `developer`, `viewer`). `scopes` None: all that
+    the role allows. `projects`: the ids of the only ones seen, None: all of the team's."""
 
     user_id: str
     team_id: str
@@ -166,10 +163,8 @@ class AuditEntry:
 class ProjectSettings:
     """What a project says about its builds. None means: as detected.
 
-    Three say which pushes need no build: `ignore_command` ends with 0 for one, `watch_paths` are the globs of the paths
-    that matter (`rules/skips.py`), `skip_unaffected` leaves out those that change other packages of a workspace only.
-    `build_network` is what the build command reaches, in a runner that can see to it: `egress`, as the install command
-    does, or `none`.
+    `ignore_command` (it ends with 0), `watch_paths` (globs) and `skip_unaffected` say which pushes need none
+    (`rules/skips.py`); `build_network`, `egress` or `none`, what the build command reaches in a runner that isolates.
     """
 
     framework: str | None = None
@@ -312,8 +307,8 @@ class Alias:
 class Site:
     """What an edge needs to answer a host. `version` grows with every alias change on the platform.
 
-    `previous_deployment_id` is what the host showed before, `newest_deployment_id` the newest of late, where that is
-    not what it shows: pages of both may still be open. The newest knows the files of those before it.
+    `previous_deployment_id` is what the host showed before, `newest_deployment_id` the newest of late, unless it shows
+    that: pages of both may still be open. The newest knows the files of those before it.
     """
 
     host: str
@@ -404,10 +399,8 @@ class EarlierFile:
 
 @dataclass(frozen=True, slots=True)
 class Manifest:
-    """Everything the edge knows of one deployment. Keys of `files` start with `/`, decoded, without dot segments.
-
-    `earlier` are fingerprinted files of the project's builds before this one, which this one doesn't have.
-    """
+    """All the edge knows of one deployment. Keys of `files` start with `/`, decoded, without dot segments; `earlier`
+    are fingerprinted files of the project's builds before this one, which this one doesn't have."""
 
     deployment_id: str
     project_id: str
