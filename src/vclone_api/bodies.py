@@ -57,11 +57,15 @@ class ProjectSettingsBody(Body):
     build_command: Command | None = None
     output_directory: Line | None = None
     node_version: Line | None = None
+    python_version: Line | None = None
     production_branch: Annotated[Line, Field(min_length=1)] = "main"
     ignore_command: Command | None = None
     watch_paths: Annotated[list[Line], Field(max_length=64)] = []
     skip_unaffected: bool = True
     build_network: Literal["egress", "none"] = "egress"
+    build_cache: bool = True
+    git_submodules: bool = False
+    git_lfs: bool = False
 
 
 class NewProject(Body):
@@ -142,6 +146,12 @@ class NewHook(Body):
 
     name: Annotated[Line, Field(min_length=1, max_length=100)]
     branch: Line | None = None
+
+
+class Redeploy(Body):
+    """`settings`: what this deployment says otherwise than the one it repeats."""
+
+    settings: ProjectSettingsBody | None = None
 
 
 class Acknowledgement(Body):

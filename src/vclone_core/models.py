@@ -173,11 +173,15 @@ class ProjectSettings:
     build_command: str | None = None
     output_directory: str | None = None
     node_version: str | None = None
+    python_version: str | None = None
     production_branch: str = "main"
     ignore_command: str | None = None
     watch_paths: tuple[str, ...] = ()
     skip_unaffected: bool = True
     build_network: str = "egress"
+    build_cache: bool = True
+    git_submodules: bool = False
+    git_lfs: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -206,7 +210,8 @@ class Source:
     """Where a deployment's files come from.
 
     `git`: url, ref (branch, tag or None for the remote's default) and sha (40 hex, or None: the tip of ref).
-    `upload` and `prebuilt`: the file list lies beside the deployment, its blobs in the object store.
+    `upload` and `prebuilt`: the file list lies beside the deployment, its blobs in the object store. `fork` names the
+    repository that a pull request comes from where it isn't the project's own.
     """
 
     kind: Literal["git", "upload", "prebuilt"]
@@ -215,6 +220,7 @@ class Source:
     sha: str | None = None
     message: str | None = None
     author: str | None = None
+    fork: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -60,7 +60,7 @@ async def test_a_git_deployment_makes_its_project_and_waits(api: Api) -> None:
     assert made["queue_position"] == 1
     assert made["url"] == f"http://{made['id'][-10:]}-shop.localhost:8080"
     assert (made["production_url"], made["aliases"], made["failure"], made["step"]) == (None, [], None, None)
-    assert made["source"] == {**GIT, "sha": None, "message": None, "author": None}
+    assert made["source"] == {**GIT, "sha": None, "message": None, "author": None, "fork": None}
     status, _ = await api.ask("POST", "/api/deployments", json={"project": "nothing", "source": GIT})
     assert status == 404
 

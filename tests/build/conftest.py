@@ -94,6 +94,7 @@ class Place:
     blobs: BlobTable = field(default_factory=BlobTable)
     lines: Lines = field(default_factory=Lines)
     previous: Manifest | None = None
+    target: Target = Target.PREVIEW
     number: int = 0
     listed: dict[str, tuple[SourceFile, ...]] = field(default_factory=dict)
 
@@ -137,7 +138,7 @@ class Place:
         now = datetime.now(UTC)
         project = Project("prj_x", "tem_x", "shop", source.url, settings or ProjectSettings(), False, now)
         deployment = Deployment(
-            deployment_id, "prj_x", Target.PREVIEW, State.BUILDING, source, 1, 1, None, None, None, None, now, now, None
+            deployment_id, "prj_x", self.target, State.BUILDING, source, 1, 1, None, None, None, None, now, now, None
         )
 
         async def previous_manifests() -> list[Manifest]:

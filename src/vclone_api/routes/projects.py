@@ -134,6 +134,7 @@ ROUTES: Final[tuple[Route, ...]] = (
         "deploy",
         shapes.DeploymentShape,
         status=201,
+        body=bodies.Redeploy,
     ),
     Route(
         "POST",

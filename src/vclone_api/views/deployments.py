@@ -15,7 +15,7 @@ from vclone_core.rules.lifecycle import FINAL
 from vclone_core.rules.manifests import decode_manifest
 from vclone_core.rules.objectkeys import manifest_key
 
-from ..bodies import ArchiveQuery, DeploymentsQuery, GitSourceBody, NewDeployment, read_pieces
+from ..bodies import ArchiveQuery, DeploymentsQuery, GitSourceBody, NewDeployment, Redeploy, read_pieces
 from ..guard import Call
 from ..sse import Events, encode_event, last_event_id, stream_events
 from .described import describe, describe_all
@@ -112,7 +112,10 @@ async def cancel_deployment(call: Call, deployment: str) -> DeploymentShape:
 
 async def redeploy_deployment(call: Call, deployment: str) -> DeploymentShape:
     """Ask for another deployment of the same source."""
-    return await describe(call, await deployments.redeploy(call.platform, call.actor, deployment))
+    body: Redeploy = call.body
+    changes = {} if body.settings is None else body.settings.model_dump(exclude_unset=True)
+    made = await deployments.redeploy(call.platform, call.actor, deployment, overrides=changes)
+    return await describe(call, made)
 
 
 async def promote_deployment(call: Call, deployment: str) -> Switch:

@@ -71,11 +71,15 @@ class SettingsShape(TypedDict):
     build_command: str | None
     output_directory: str | None
     node_version: str | None
+    python_version: str | None
     production_branch: str
     ignore_command: str | None
     watch_paths: list[str]
     skip_unaffected: bool
     build_network: str
+    build_cache: bool
+    git_submodules: bool
+    git_lfs: bool
 
 
 class ProjectShape(TypedDict):
@@ -108,6 +112,7 @@ class SourceShape(TypedDict):
     sha: str | None
     message: str | None
     author: str | None
+    fork: str | None
 
 
 class FailureShape(TypedDict):

@@ -82,14 +82,21 @@ async def request_deployment(
     )
 
 
-async def redeploy(platform: Platform, actor: Actor, deployment_id: str) -> Deployment:
-    """Queue the same source, for the same target, as a new deployment."""
+async def redeploy(
+    platform: Platform, actor: Actor, deployment_id: str, *, overrides: Mapping[str, Any] | None = None
+) -> Deployment:
+    """Queue the same source, for the same target, as a new deployment.
+
+    `overrides` are settings for the new one alone, beside those that the old one had.
+    """
     require(actor, "deploy")
     row = await platform.db.fetch_one("fetch_deployment", actor.team_id, deployment_id, actor.projects)
     if row is None:
         raise NotFound(what="deployment")
     old = records.deployment_from(row)
+    changed = {**row["overrides"], **(overrides or {})}
     project = await _fetch_project(platform, actor, old.project_id)
+    change_settings(project.settings, changed)
     # They count as needed from now on, also when the old deployment goes the next moment.
     listed = await records.fetch_source_files(platform.db, old.id) or ()
     if listed:
@@ -106,7 +113,7 @@ async def redeploy(platform: Platform, actor: Actor, deployment_id: str) -> Depl
         old.source,
         copy_files,
         target=old.target,
-        overrides=row["overrides"],
+        overrides=changed,
         trigger=Trigger.REDEPLOY,
     )
 

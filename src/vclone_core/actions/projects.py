@@ -26,9 +26,8 @@ HASHES_AT_ONCE: Final = 25_000
 CLOCK_S: Final = 0.5
 _SHA256: Final = re.compile(r"[0-9a-f]{64}")
 _SETTINGS: Final = frozenset(field.name for field in fields(ProjectSettings))
-_NEVER_NONE: Final = frozenset(
-    {"root_directory", "production_branch", "watch_paths", "skip_unaffected", "build_network"}
-)
+_FLAGS: Final = frozenset(field.name for field in fields(ProjectSettings) if isinstance(field.default, bool))
+_NEVER_NONE: Final = frozenset({"root_directory", "production_branch", "watch_paths", "build_network", *_FLAGS})
 _CHOICES: Final = {"build_network": ("egress", "none")}
 _SETTING_LENGTH: Final = 1000
 
@@ -194,5 +193,5 @@ def _patterns_problem(value: Any) -> str | None:
 # The settings that are no text.
 _CHECKS: Final[Mapping[str, Callable[[Any], str | None]]] = {
     "watch_paths": _patterns_problem,
-    "skip_unaffected": lambda value: None if isinstance(value, bool) else "must be true or false",
+    **dict.fromkeys(_FLAGS, lambda value: None if isinstance(value, bool) else "must be true or false"),
 }

@@ -35,6 +35,7 @@ from vclone_core.rules.workspaces import Workspace
 from vclone_core.settings import Settings
 
 if TYPE_CHECKING:
+    from vclone_core.build.caches import Caches
     from vclone_core.build.uploaded import Upload
 
 
@@ -118,6 +119,7 @@ class Work:
     upload: Upload | None = None  # clone: what was uploaded, of which not all need lie in `folder`
     detection: Detection | None = None
     plan: BuildPlan | None = None  # detect
+    caches: Caches | None = None  # install
     output: Path | None = None  # collect
     vercel: VercelConfig = field(default_factory=VercelConfig)  # detect
     netlify: NetlifyConfig = field(default_factory=NetlifyConfig)  # detect

@@ -58,6 +58,8 @@ async def run_build(build: Build) -> Manifest:
             for step, run_step in STEPS:
                 async with build.log.step(step):
                     await run_step(work)
+                    if step is Step.UPLOAD and work.caches is not None:
+                        await work.caches.store()
         except VcloneError as error:
             build.log.mask_error(error)
             raise

@@ -11,7 +11,7 @@ import re
 import tempfile
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -45,6 +45,7 @@ class Order:
     listing: FolderListing | None = None
     is_prebuilt: bool = False
     link: Path | None = None
+    settings: Mapping[str, Any] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +69,7 @@ class Requested:
 @click.option("--prod", "target", flag_value="production", help="Publish to the project's production address.")
 @click.option("--preview", "target", flag_value="preview", help="Make a preview, also as the first deployment.")
 @click.option("--branch", metavar="REF", help="Branch or tag of the git repository.")
+@click.option("--no-cache", is_flag=True, help="Build without what earlier builds left; later ones may use it.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object on stdout, and nothing else.")
 @click.option("--no-wait", is_flag=True, help="Return as soon as the deployment is queued.")
 @platform_options
@@ -77,6 +79,7 @@ def deploy(
     project: str | None,
     target: str | None,
     branch: str | None,
+    no_cache: bool,
     as_json: bool,
     no_wait: bool,
     **options: str | None,
@@ -98,6 +101,7 @@ def deploy(
             order = plan_order(
                 source, prebuilt=prebuilt, project=project, target=target, branch=branch, unpacked=unpacked
             )
+            order = replace(order, settings={"build_cache": False}) if no_cache else order
             deployment = call_api(options, run)
     except VcloneError as error:
         if as_json:
@@ -180,6 +184,8 @@ def name_archive(archive: Path) -> str:
 async def request_deployment(api: ApiClient, order: Order) -> Requested:
     """Bring the source to the platform, making the project where it is missing, and ask for the deployment."""
     body: dict[str, Any] = {"project": order.project, "target": order.target, "create_project": True}
+    if order.settings is not None:
+        body["settings"] = order.settings
     if order.listing is None:
         body["source"] = {"kind": "git", "url": order.git_url, "ref": order.ref, "sha": None}
         return Requested(await api.post("/api/deployments", body))

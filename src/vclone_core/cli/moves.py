@@ -69,15 +69,17 @@ def cancel(deployment: str, as_json: bool, **options: str | None) -> None:
 
 @click.command()
 @click.argument("deployment")
+@click.option("--no-cache", is_flag=True, help="Build without what earlier builds left; later ones may use it.")
 @click.option("--no-wait", is_flag=True, help="Return as soon as the deployment is queued.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @platform_options
-def redeploy(deployment: str, no_wait: bool, as_json: bool, **options: str | None) -> None:
+def redeploy(deployment: str, no_cache: bool, no_wait: bool, as_json: bool, **options: str | None) -> None:
     """Build the source of a deployment again, as a new deployment."""
+    body = {"settings": {"build_cache": False}} if no_cache else {}
 
     async def run(api: ApiClient) -> Mapping[str, Any]:
         found = await find_deployment(api, deployment)
-        made: Mapping[str, Any] = await api.post(f"/api/deployments/{found['id']}/redeploy")
+        made: Mapping[str, Any] = await api.post(f"/api/deployments/{found['id']}/redeploy", body)
         if no_wait:
             return made
         return await follow_deployment(api, made["id"], on_line=print_line, on_state=print_state)

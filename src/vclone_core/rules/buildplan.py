@@ -89,7 +89,7 @@ def plan_build(
     install, why_install = _pick_install(definition, said, managers, is_needed=is_needed)
     output, alternatives, why_output = _pick_output(detection, listing, said, is_built=build is not None)
     node, why_node = _pick_node(said, package, listing)
-    python, why_python = find_version("python", listing) if definition.language == "python" else (None, "")
+    python, why_python = _pick_python(said, definition, listing)
     is_served = kind == "static" or definition.proves_static or settings.output_directory is not None
     why_served = "" if is_served else f"not served yet: {definition.name} needs a server"
     is_shared = workspace is not None and settings.install_command is None and manager is not None
@@ -263,3 +263,11 @@ def _pick_node(said: EffectiveSettings, package: Mapping[str, Any], listing: Lis
     if isinstance(engines, dict) and isinstance(engines.get("node"), str):
         return engines["node"], "Node.js version: engines in package.json"
     return find_version("node", listing)
+
+
+def _pick_python(said: EffectiveSettings, definition: Framework, listing: Listing) -> tuple[str | None, str]:
+    if definition.language != "python":
+        return None, ""
+    if said.settings.python_version:
+        return said.settings.python_version, f"Python version: {said.tell('python_version')}"
+    return find_version("python", listing)

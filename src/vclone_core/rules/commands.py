@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import shlex
+from collections.abc import Mapping
 from typing import Final
 
 from vclone_core.models import Source
@@ -11,30 +12,46 @@ from vclone_core.models import Source
 # The commit that a push is compared with, for the ignore command.
 PREVIOUS_SHA: Final = "VCLONE_GIT_PREVIOUS_SHA"
 
+# Where a build keeps its packages and the programs it had to fetch: `cache`, beside the source. Commands find it from
+# the folder they run in, since a runner may show them the workspace under another path.
+STORE: Final = "cache"
+TOOLS_HERE: Final = '"$PWD/tools"'
 
-def plan_user_command(command: str, *, depth: int) -> tuple[str, ...]:
+
+def plan_user_command(command: str, *, depth: int, stores: Mapping[str, str] | None = None) -> tuple[str, ...]:
     """Return how a command line of a project is run: by a shell that finds the project's own programs first.
 
-    Those are in `node_modules` and in Python's `.venv`. `depth` is how many folders the root directory lies below the
-    repository's root, whose programs are found too.
+    Those are in `node_modules` and in Python's `.venv`, then come the ones that were fetched for it. `depth` is how
+    many folders the root directory lies below the repository's root, whose programs are found too. `stores` names
+    variables that tell a package manager its folder, where they are not set already.
     """
-    folders = ":".join((*(f"$PWD/{'../' * up}node_modules/.bin" for up in range(depth + 1)), "$PWD/.venv/bin"))
-    return ("sh", "-c", f'PATH="{folders}:$PATH"; export PATH\n{command}')
+    store = f"$PWD/{'../' * (depth + 1)}{STORE}"
+    modules = (f"$PWD/{'../' * up}node_modules/.bin" for up in range(depth + 1))
+    folders = ":".join((*modules, "$PWD/.venv/bin", f"{store}/tools/bin", f"{store}/bin"))
+    lines = [f'PATH="{folders}:$PATH"; export PATH']
+    lines += [f': "${{{name}:={store}/{folder}}}"; export {name}' for name, folder in (stores or {}).items()]
+    return ("sh", "-c", "\n".join((*lines, command)))
 
 
 def plan_provision(package: str) -> tuple[str, ...]:
-    """Return the command that puts a package manager into the build's home where the machine has none."""
+    """Return the command that brings a package manager of the wanted version where the machine has another, or none.
+
+    It is run in `STORE`. What comes from npm stays there for the next build; what comes from PyPI is made for the
+    build's home alone, since a Python environment can't be moved.
+    """
     if package.startswith("pypi:"):
         return ("sh", "-c", _PROVISION_PYPI % {"program": shlex.quote(package.removeprefix("pypi:"))})
-    program = "yarn" if package.startswith("@yarnpkg/") else package.partition("@")[0]
+    name, _, version = package.rpartition("@")
+    program = shlex.quote("yarn" if name.startswith("@yarnpkg/") else name)
+    wanted = re.sub(r"[^\w.-]", "?", version)
     install = shlex.join(("npm", "install", "--global", "--no-audit", "--no-fund", "--loglevel=error", "--prefix"))
-    return (
-        "sh",
-        "-c",
+    lines = (
+        f"PATH={TOOLS_HERE}/bin:$PATH; export PATH",
+        f'case "$({program} --version 2>/dev/null)" in {wanted}|{wanted}.*) exit 0 ;; esac',
         # Another prefix means another global configuration, and that may name the machine's registry and certificates.
-        f'command -v {shlex.quote(program)} >/dev/null || {{ global="$(npm config get globalconfig)"; '
-        f'{install} "$HOME/.local" --globalconfig "$global" {shlex.quote(package)}; }}',
+        f'{install} {TOOLS_HERE} --globalconfig "$(npm config get globalconfig)" {shlex.quote(package)}',
     )
+    return ("sh", "-c", "\n".join(lines))
 
 
 # In an environment of its own, so that nothing of it mixes with what the project installs.

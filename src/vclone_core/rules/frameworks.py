@@ -19,7 +19,7 @@ from vclone_core.rules.globs import match_glob, split_globs
 # What the build plan reads, whatever the definitions ask for.
 PLAN_FILES: Final = (
     "package.json", "pnpm-lock.yaml", "yarn.lock", ".yarnrc.yml", ".nvmrc", ".node-version",
-    ".python-version", "pyproject.toml", "Pipfile", "runtime.txt",
+    ".tool-versions", ".python-version", "pyproject.toml", "Pipfile", "runtime.txt",
 )  # fmt: skip
 
 # import … from "x", import "x", import("x") and require("x"), also of a path below the package.

@@ -27,15 +27,26 @@ _MANIFESTS: Final[Mapping[str, tuple[tuple[str, str, str, str | None], ...]]] = 
     "ruby": (("Gemfile", "bundler", _BUNDLE, None),),
 }
 _PREFIXES: Final = {"bundler": "BUNDLE_PATH=vendor/bundle bundle exec "}
+# Package manager -> the language its packages run in.
+LANGUAGE_OF_MANAGER: Final = {
+    **dict.fromkeys(("npm", "pnpm", "yarn", "bun"), "node"),
+    **dict.fromkeys(("pip", "uv", "poetry", "pipenv"), "python"),
+    "bundler": "ruby",
+}
 _TITLES: Final = {"node": "Node.js", "python": "Python"}
 # Language -> the files that pin its version, and where in them. The order is that of the hosts that read them.
 _VERSIONS: Final[Mapping[str, tuple[tuple[str, str], ...]]] = {
-    "node": ((".nvmrc", r"\A\s*v?(\S+)"), (".node-version", r"\A\s*v?(\S+)")),
+    "node": (
+        (".nvmrc", r"\A\s*v?(\S+)"),
+        (".node-version", r"\A\s*v?(\S+)"),
+        (".tool-versions", r"(?m)^node(?:js)?[ \t]+v?([^\s#]+)"),
+    ),
     "python": (
         (".python-version", r"(?m)^\s*([0-9][\w.]*)"),
         ("pyproject.toml", r"""(?m)^requires-python\s*=\s*["']([^"']+)["']"""),
         ("Pipfile", r"""(?m)^python_(?:full_)?version\s*=\s*["']([^"']+)["']"""),
         ("runtime.txt", r"\A\s*(?:python-)?([0-9][\w.]*)"),
+        (".tool-versions", r"(?m)^python[ \t]+([0-9][\w.]*)"),
     ),
 }
 

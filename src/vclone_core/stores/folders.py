@@ -52,6 +52,27 @@ def select_listed(paths: Iterable[str]) -> frozenset[str]:
     return frozenset(sorted(shallow, key=lambda path: (path.count("/"), path))[:MAX_PATHS])
 
 
+def read_files(folder: Path, wanted: Collection[str], *, limit_bytes: int) -> dict[str, bytes]:
+    """Return the bytes of those files of a source that `wanted` (globs) means, by the same walk as `read_listing`.
+
+    What is over `limit_bytes` in all is left out, the first files by name first in.
+    """
+    plain, globs = split_globs(tuple(wanted))
+    names = frozenset(plain)
+    paths = [path for path, _ in zip(_walk(folder, "", MAX_DEPTH), range(MAX_PATHS), strict=False)]
+    found: dict[str, bytes] = {}
+    root = open_folder(folder)
+    try:
+        for path in paths:
+            if path in names or any(match_glob(glob, path) for glob in globs):
+                with os.fdopen(open_beneath(root, path), "rb") as file:
+                    found[path] = file.read(limit_bytes)
+                limit_bytes -= len(found[path])
+    finally:
+        os.close(root)
+    return found
+
+
 def open_folder(folder: Path) -> int:
     """Return a descriptor of a folder for `open_beneath`; its own last segment must not be a link."""
     return os.open(folder, _FOLDER)

@@ -12,3 +12,5 @@ async def build_output(work: Work) -> None:
     if work.plan is not None and work.plan.build_command is not None:
         network = work.build.project_settings.build_network != "none"
         await run_command(work, work.plan.build_command, failed=BuildFailed, network=network)
+    if work.caches is not None:
+        work.caches.start_packing()

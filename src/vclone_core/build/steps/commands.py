@@ -7,6 +7,7 @@ from pathlib import Path
 from vclone_core.build.context import Work
 from vclone_core.errors import StepFailed
 from vclone_core.models import Target
+from vclone_core.rules.buildcaches import list_stores
 from vclone_core.rules.commands import build_environment, plan_user_command
 from vclone_core.rules.failures import name_failure
 from vclone_core.rules.names import deployment_host
@@ -31,7 +32,9 @@ async def run_command(
     env = {name: value for name, value in plan_environment(work).items() if name not in left_out}
     folder = folder or work.root
     depth = len(folder.relative_to(work.folder).parts)
-    status = await work.run(plan_user_command(command, depth=depth), cwd=folder, env=env, network=network)
+    stores = {} if work.plan is None else list_stores(work.plan)
+    argv = plan_user_command(command, depth=depth, stores=stores)
+    status = await work.run(argv, cwd=folder, env=env, network=network)
     if status.is_ok:
         return
     raise name_failure(
