@@ -32,6 +32,21 @@ async def make_podman(**options: str) -> BuildRunner:
     return make_runner("podman", **options)
 
 
+async def make_process() -> BuildRunner:
+    """Return the process runner with nothing around its commands."""
+    return make_runner("process", sandbox="none")
+
+
+async def make_bubblewrap(**options: str) -> BuildRunner:
+    """Return the process runner inside bubblewrap; skip the test, or fail it with VCLONE_REQUIRE=1, without it."""
+    made = make_runner("process", sandbox="bubblewrap", **options)
+    if (why := await made.check()) is not None:
+        if os.environ.get("VCLONE_REQUIRE") == "1":
+            pytest.fail(why)
+        pytest.skip(why)
+    return made
+
+
 def registry_options() -> dict[str, str]:
     """Return what the podman runner needs so that builds reach the registries that this machine's npm and pip ask.
 

@@ -12,12 +12,12 @@ from contextlib import suppress
 from pathlib import Path
 
 import pytest
-from tests.contracts.runners import make_podman, make_runner
+from tests.contracts.runners import make_bubblewrap, make_podman, make_process
 
 from vclone_core.models import BuildLimits
 from vclone_core.protocols import BuildRunner, BuildSession, ExitStatus
 
-RUNNERS = ("process", pytest.param("podman", marks=pytest.mark.podman))
+RUNNERS = ("process", "process+bwrap", pytest.param("podman", marks=pytest.mark.podman))
 LIMITS = BuildLimits()
 
 
@@ -42,13 +42,14 @@ class Output:
 
 @pytest.fixture(params=RUNNERS)
 async def runner(request: pytest.FixtureRequest) -> BuildRunner:
-    return await make_podman() if request.param == "podman" else make_runner(request.param)
+    makers = {"process": make_process, "process+bwrap": make_bubblewrap, "podman": make_podman}
+    return await makers[request.param]()
 
 
 @pytest.fixture
 def python(runner: BuildRunner) -> str:
-    """The interpreter that a build finds: that of the machine may be out of a container's sight."""
-    return "python3" if runner.is_isolating else sys.executable
+    """An interpreter that every build finds; the tests' own may be out of its sight."""
+    return "python3"
 
 
 @pytest.fixture
@@ -331,9 +332,9 @@ async def test_reaping_spares_what_is_held(runner: BuildRunner, workspace: Path)
 
 
 async def test_process_runner_survives_a_killed_supervisor(workspace: Path, life: Life) -> None:
-    runner = make_runner("process")
+    runner = await make_process()
     async with runner.session("dep_x", workspace, LIMITS) as session:
-        script = f"echo $PPID > pid.new; mv pid.new pid; {daemon(sys.executable)}\nsleep 60"
+        script = f"echo $PPID > pid.new; mv pid.new pid; {daemon('python3')}\nsleep 60"
         task = asyncio.create_task(run_shell(session, workspace, script))
         await life.begin(2)
         os.kill(int((workspace / "pid").read_text()), signal.SIGKILL)

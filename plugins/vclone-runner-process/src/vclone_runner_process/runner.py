@@ -16,8 +16,9 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any, Final
 
-from vclone_core import BuildSession, ExitStatus, Held, OnOutput, RunnerConfig, get_log
+from vclone_core import BuildSession, ExitStatus, Held, OnOutput, RunnerConfig, errors, get_log
 from vclone_core.models import BuildLimits
+from vclone_runner_process.sandbox import Sandbox, open_sandbox, write_user
 
 # In the workspace, so that whoever cleans up after a dead worker finds it there.
 HOME: Final = ".home"
@@ -30,11 +31,16 @@ END_S: Final = 10.0
 # Every process of a session carries it, so that what outlives a killed supervisor is found.
 MARK: Final = "VCLONE_BUILD_SESSION"
 
+MODES: Final = ("auto", "bubblewrap", "none")
+
 log = get_log(__name__)
 
 
 class ProcessRunner:
-    """Runs builds as processes of this machine's user. It doesn't isolate them from the machine or from each other."""
+    """Runs builds as processes of this machine's user, inside bubblewrap where that works here.
+
+    It doesn't isolate them: without bubblewrap from nothing, with it not from the machine's network and kernel.
+    """
 
     name = "process"
     is_isolating = False
@@ -44,6 +50,12 @@ class ProcessRunner:
 
     def __init__(self, config: RunnerConfig) -> None:
         self._path = config.options.get("path") or DEFAULT_PATH
+        self._mode = config.options.get("sandbox") or "auto"
+        shown = (config.options.get("visible") or "").split(":")
+        self._visible = [path for path in (*shown, *_own_folders(self._path)) if path.startswith("/")]
+        self._sandbox: Sandbox | None = None
+        self._probed = asyncio.Lock()
+        self._problem: str | None = "not looked at yet"
         self._environment = {
             name.removeprefix("env."): value for name, value in config.options.items() if name.startswith("env.")
         }
@@ -54,12 +66,35 @@ class ProcessRunner:
             return "The process runner needs Linux with /proc."
         if shutil.which("sh", path=self._path) is None:
             return f"The process runner found no sh on {self._path}."
+        if self._mode not in MODES:
+            return f"The option sandbox of the process runner is one of {', '.join(MODES)}."
+        why = await self._open_sandbox()
+        if why is not None and self._mode == "bubblewrap":
+            return f"The process runner is to use bubblewrap: {why}."
         return None
+
+    async def _open_sandbox(self) -> str | None:
+        """Find the sandbox that works here, once; return why there is none."""
+        async with self._probed:
+            if self._problem != "not looked at yet":
+                return self._problem
+            if self._mode == "none":
+                self._problem = "it is switched off"
+            else:
+                found = await open_sandbox(self._visible)
+                self._problem = found if isinstance(found, str) else None
+                self._sandbox = None if isinstance(found, str) else found
+            self.note = self._sandbox.note if self._sandbox else f"{ProcessRunner.note} Bubblewrap: {self._problem}."
+            return self._problem
 
     @asynccontextmanager
     async def session(self, build_id: str, workspace: Path, limits: BuildLimits) -> AsyncIterator[BuildSession]:
         """Open a session with a home of its own in `workspace`, which goes when the session ends."""
+        why = await self._open_sandbox()
+        if why is not None and self._mode == "bubblewrap":
+            raise errors.RunnerUnavailable(why=why)
         mark = secrets.token_hex(16)
+        workspace = Path(os.path.realpath(workspace))  # noqa: ASYNC240
         home = workspace / HOME
         await asyncio.to_thread(_make_home, home)
         environment = {
@@ -71,7 +106,7 @@ class ProcessRunner:
             **self._environment,
         }
         try:
-            yield ProcessSession(workspace, limits, environment, mark)
+            yield ProcessSession(workspace, limits, environment, mark, self._sandbox)
         finally:
             await _uninterrupted(asyncio.to_thread(_clean_up, home, mark, build_id))
 
@@ -82,8 +117,16 @@ class ProcessRunner:
 class ProcessSession:
     """One build's home and limits."""
 
-    def __init__(self, workspace: Path, limits: BuildLimits, environment: Mapping[str, str], mark: str) -> None:
-        self._workspace = workspace.resolve()
+    def __init__(
+        self,
+        workspace: Path,
+        limits: BuildLimits,
+        environment: Mapping[str, str],
+        mark: str,
+        sandbox: Sandbox | None,
+    ) -> None:
+        self._workspace = workspace
+        self._sandbox = sandbox
         self._limits = limits
         self._environment = environment
         self._mark = mark
@@ -104,6 +147,9 @@ class ProcessSession:
         if not Path(folder).is_relative_to(self._workspace):
             raise ValueError(f"{cwd} is outside the workspace")
         mark = f"{self._mark}.{next(self._numbers)}."
+        if self._sandbox is not None:
+            home = self._workspace / HOME
+            argv = self._sandbox.wrap(argv, workspace=self._workspace, home=home, cwd=folder, network=network)
         spec = {
             "parent": os.getpid(),
             "argv": list(argv),
@@ -127,7 +173,8 @@ class ProcessSession:
         finally:
             os.close(report_write)
         report = asyncio.create_task(_read_report(report_read))
-        return await _follow(process, json.dumps(spec).encode() + b"\n", report, mark, timeout_s, on_output)
+        status = await _follow(process, json.dumps(spec).encode() + b"\n", report, mark, timeout_s, on_output)
+        return status if self._sandbox is None else _read_wrapped(status)
 
 
 async def _follow(
@@ -240,10 +287,30 @@ def _read_status(text: bytes, *, is_late: bool) -> ExitStatus:
     return ExitStatus(code, "signal" if code < 0 else "exit")
 
 
+def _read_wrapped(status: ExitStatus) -> ExitStatus:
+    """Return how a command inside bubblewrap ended, which says 128 + N of one that signal N ended."""
+    if status.reason != "exit" or not 128 < status.code < 160:
+        return status
+    number = status.code - 128
+    reasons = {signal.SIGKILL: "memory", signal.SIGXFSZ: "disk"}
+    return ExitStatus(-number, reasons.get(signal.Signals(number), "signal") if number in _SIGNALS else "exit")
+
+
+_SIGNALS: Final = frozenset(int(one) for one in signal.Signals)
+
+
+def _own_folders(path: str) -> list[str]:
+    """Return the folders of programs that lie beside the system's: of `/home/x/node/bin` it is `/home/x/node`."""
+    folders = [os.path.realpath(folder) for folder in path.split(":") if folder.startswith("/")]
+    own = [folder for folder in folders if not folder.startswith(("/usr/", "/bin", "/sbin"))]
+    return [os.path.dirname(folder) if folder.endswith("/bin") else folder for folder in own]  # noqa: PTH120
+
+
 def _make_home(home: Path) -> None:
     shutil.rmtree(home, ignore_errors=True)
     home.mkdir(mode=0o700, parents=True)
     (home / "tmp").mkdir()
+    write_user(home)
 
 
 def _clean_up(home: Path, mark: str, build_id: str) -> None:
