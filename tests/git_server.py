@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import json
 import os
 import subprocess
 import threading
@@ -10,6 +12,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import Any
 
 IDENTITY = {
     "GIT_AUTHOR_NAME": "Ada",
@@ -23,10 +26,14 @@ IDENTITY = {
 
 @dataclass(frozen=True)
 class GitServer:
-    """Repositories are folders below `root`; each is at `url/NAME.git`, those below `private/` answer 401."""
+    """Repositories are folders below `root`; each is at `url/NAME.git`, those below `private/` answer 401.
+
+    `TOKEN` opens these. `asked` are the requests so far, each with what it was authorised by.
+    """
 
     root: Path
     url: str
+    asked: list[tuple[str, str]]
 
     def commit(self, name: str, files: Mapping[str, str | bytes], *, branch: str = "main", message: str = "a") -> str:
         """Make a commit of exactly these files on a branch of a repository, made when missing; return its id."""
@@ -69,26 +76,34 @@ def run_git(folder: Path, *words: str, env: Mapping[str, str] | None = None, is_
 @contextmanager
 def serve_git(root: Path) -> Iterator[GitServer]:
     """Serve the bare repositories below `root` on a free port of 127.0.0.1."""
-    server = ThreadingHTTPServer(("127.0.0.1", 0), type("Handler", (_Handler,), {"root": root}))
+    asked: list[tuple[str, str]] = []
+    server = ThreadingHTTPServer(("127.0.0.1", 0), type("Handler", (_Handler,), {"root": root, "asked": asked}))
     thread = threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True)
     thread.start()
     try:
-        yield GitServer(root, f"http://127.0.0.1:{server.server_port}")
+        yield GitServer(root, f"http://127.0.0.1:{server.server_port}", asked)
     finally:
         server.shutdown()
         server.server_close()
         thread.join()
 
 
+TOKEN = "ghp_0123456789abcdefToken"
+
+
 class _Handler(BaseHTTPRequestHandler):
     root: Path
+    asked: list[tuple[str, str]]
 
     def log_message(self, format: str, *args: object) -> None:
         pass
 
     def do_GET(self) -> None:
         path, _, query = self.path.partition("?")
-        if path.startswith("/private/"):
+        scheme, _, encoded = self.headers.get("Authorization", "").partition(" ")
+        given = base64.b64decode(encoded).decode() if scheme == "Basic" else ""
+        self.asked.append((path, given))
+        if path.startswith("/private/") and given.partition(":")[2] != TOKEN:
             self.send_response(401)
             self.send_header("WWW-Authenticate", 'Basic realm="private"')
             self.end_headers()
@@ -115,6 +130,12 @@ class _Handler(BaseHTTPRequestHandler):
             "REMOTE_ADDR": "127.0.0.1",
         }
         body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
+        if path.endswith("/info/lfs/objects/batch"):
+            self._answer(json.dumps(self._list_large(json.loads(body))).encode(), "application/vnd.git-lfs+json")
+            return
+        if path.startswith("/lfs/"):
+            self._answer((self.root / "lfs" / path.rpartition("/")[2]).read_bytes(), "application/octet-stream")
+            return
         done = subprocess.run(["git", "http-backend"], input=body, env=env, capture_output=True, check=False)
         head, _, rest = done.stdout.partition(b"\r\n\r\n")
         fields = [line.split(": ", 1) for line in head.decode().split("\r\n") if ": " in line]
@@ -126,5 +147,18 @@ class _Handler(BaseHTTPRequestHandler):
         self.send_header("Content-Length", str(len(rest)))
         self.end_headers()
         self.wfile.write(rest)
+
+    def _list_large(self, asked: dict[str, Any]) -> dict[str, Any]:
+        """Answer a batch request of git-lfs: where each object is."""
+        host = self.headers["Host"]
+        objects = asked["objects"]
+        return {"objects": [{**o, "actions": {"download": {"href": f"http://{host}/lfs/{o['oid']}"}}} for o in objects]}
+
+    def _answer(self, body: bytes, content_type: str) -> None:
+        self.send_response(200)
+        self.send_header("Content-Type", content_type)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
 
     do_POST = do_GET

@@ -148,6 +148,13 @@ class NewHook(Body):
     branch: Line | None = None
 
 
+class NewGitToken(Body):
+    """`account`: the user name that the host takes beside the token."""
+
+    token: Annotated[str, StringConstraints(min_length=8, max_length=1000)]
+    account: Line = "x-access-token"
+
+
 class Redeploy(Body):
     """`settings`: what this deployment says otherwise than the one it repeats."""
 

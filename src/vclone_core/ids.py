@@ -28,6 +28,7 @@ PREFIXES: Final = {
     "variable": "env",
     "webhook": "whk",
     "hook": "dhk",
+    "git_token": "gtk",
     "certificate": "crt",
     "request": "req",
     "edge": "edg",

@@ -40,6 +40,10 @@ class Settings(BaseSettings):
     store_secret_key: SecretStr = Field(SecretStr(""), description="Secret key of the object store.")
     secret_key: SecretStr = Field(SecretStr(""), description="Signs what browsers carry; at least 32 characters.")
     secret_key_previous: SecretStr = Field(SecretStr(""), description="The key before: what it signed still holds.")
+    encryption_keys: SecretStr = Field(
+        SecretStr(""),
+        description="Keys of secrets in the database, `ID:BASE64,…`, the sealing one first. Else of the secret key.",
+    )
     edge_token: SecretStr = Field(SecretStr(""), description="Shared by API and edges; opens `/internal`.")
 
     edge_host: str = Field("127.0.0.1", description="Address the edge listens on.")

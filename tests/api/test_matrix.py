@@ -39,6 +39,9 @@ MATRIX = {
     "GET /api/projects/<project>/hooks": "-0+++++++++",
     "POST /api/projects/<project>/hooks": "-0x++++xx++",
     "DELETE /api/projects/<project>/hooks/<hook>": "-0x++++xx++",
+    "GET /api/git-tokens": "-+x+++xxx++",
+    "PUT /api/git-tokens/<host>": "-+xx++xxxx+",
+    "DELETE /api/git-tokens/<host>": "-+xx+0xxxx0",  # the first of a team that asks finds what was put there
     "POST /api/hooks/<token>": "00000000000",  # a token of another kind
     "GET /api/deployments": "-0+++++++++",
     "POST /api/deployments": "-0x++++x+++",
@@ -179,6 +182,7 @@ BODIES: dict[str, Callable[[World], dict[str, Any]]] = {
     "PATCH /api/teams/<team>": lambda w: {"name": "Crew"},
     "PATCH /api/teams/<team>/members/<user>": lambda w: {"role": "viewer"},
     "POST /api/teams/<team>/invitations": lambda w: {"email": f"{secrets.token_hex(4)}@example.com"},
+    "PUT /api/git-tokens/<host>": lambda w: {"token": "secret-token"},
     "POST /api/tokens": lambda w: {"name": "ci", "scopes": ["read"]},
 }
 FRESH_BODIES: dict[str, Callable[[World, str], Awaitable[dict[str, Any]]]] = {

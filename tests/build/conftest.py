@@ -31,6 +31,7 @@ from vclone_core.models import (
 )
 from vclone_core.plugins import Plugins, load_plugins
 from vclone_core.protocols import BuildRunner, ObjectStore, StoreConfig
+from vclone_core.rules.clones import GitAccess
 from vclone_core.rules.manifests import decode_manifest, encode_manifest
 from vclone_core.rules.objectkeys import blob_key
 from vclone_core.settings import Settings, load_settings
@@ -95,6 +96,7 @@ class Place:
     lines: Lines = field(default_factory=Lines)
     previous: Manifest | None = None
     target: Target = Target.PREVIEW
+    access: GitAccess | None = None
     number: int = 0
     listed: dict[str, tuple[SourceFile, ...]] = field(default_factory=dict)
 
@@ -160,7 +162,11 @@ class Place:
             previous_manifests=previous_manifests,
             source_files=source_files,
             environment=environment,
+            git_access=self.find_access,
         )
+
+    async def find_access(self) -> GitAccess | None:
+        return self.access
 
     async def store_files(self, deployment_id: str, files: Mapping[str, str | bytes], **changes: Any) -> None:
         listed = []

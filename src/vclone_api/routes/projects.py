@@ -9,7 +9,7 @@ from vclone_core.rules.blobframes import CONTENT_TYPE
 from .. import bodies
 from ..guard import EDGE, OPEN, Route
 from ..internal import events, sites
-from ..views import deployments, hooks, projects, shapes, storage, system
+from ..views import deployments, gittokens, hooks, projects, shapes, storage, system
 
 # A rollback or promote waits up to two seconds for receipts; an upload takes as long as its client's line.
 ROUTES: Final[tuple[Route, ...]] = (
@@ -94,6 +94,16 @@ ROUTES: Final[tuple[Route, ...]] = (
         body=bodies.NewHook,
     ),
     Route("DELETE", "/api/projects/<project>/hooks/<hook>", hooks.delete_hook, "change a project", status=204),
+    Route("GET", "/api/git-tokens", gittokens.list_git_tokens, "see git access", shapes.GitTokenList),
+    Route(
+        "PUT",
+        "/api/git-tokens/<host>",
+        gittokens.save_git_token,
+        "change git access",
+        shapes.GitTokenShape,
+        body=bodies.NewGitToken,
+    ),
+    Route("DELETE", "/api/git-tokens/<host>", gittokens.delete_git_token, "change git access", status=204),
     Route("POST", "/api/hooks/<token>", hooks.call_hook, OPEN, shapes.CalledHook, status=201),
     Route(
         "GET",

@@ -9,6 +9,7 @@ from typing import Any
 
 from typing_extensions import TypedDict  # pydantic reads these, and needs this one before Python 3.12
 
+from vclone_core.actions.gittokens import GitToken
 from vclone_core.models import (
     Actor,
     Alias,
@@ -257,6 +258,16 @@ class NewHookShape(HookShape):
     url: str
 
 
+class GitTokenShape(TypedDict):
+    host: str
+    account: str
+    created_at: str
+
+
+class GitTokenList(TypedDict):
+    items: list[GitTokenShape]
+
+
 class HookList(TypedDict):
     items: list[HookShape]
 
@@ -353,6 +364,10 @@ def shape_deployment(
         "started_at": optional_moment(deployment.started_at),
         "finished_at": optional_moment(deployment.finished_at),
     }
+
+
+def shape_git_token(token: GitToken) -> GitTokenShape:
+    return {"host": token["host"], "account": token["account"], "created_at": moment(token["created_at"])}
 
 
 def shape_hook(hook: DeployHook) -> HookShape:

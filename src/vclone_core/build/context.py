@@ -25,6 +25,7 @@ from vclone_core.models import (
 from vclone_core.plugins import Plugins
 from vclone_core.protocols import BuildRunner, BuildSession, ExitStatus, ObjectStore
 from vclone_core.rules.buildplan import BuildPlan
+from vclone_core.rules.clones import GitAccess
 from vclone_core.rules.frameworks import Detection
 from vclone_core.rules.headers_file import HeaderRules
 from vclone_core.rules.netlify_config import NetlifyConfig
@@ -80,6 +81,7 @@ class Build:
     previous_manifests: Callable[[], Awaitable[Sequence[Manifest]]]
     source_files: Callable[[], Awaitable[Sequence[SourceFile] | None]]
     environment: Mapping[str, str] = field(default_factory=dict)
+    git_access: Callable[[], Awaitable[GitAccess | None]] | None = None
     previous_sha: Callable[[], Awaitable[str | None]] = _no_previous
 
     @property
@@ -117,6 +119,7 @@ class Work:
     folder: Path  # clone: the repository's root
     root: Path  # detect: the root directory, below or at `folder`
     upload: Upload | None = None  # clone: what was uploaded, of which not all need lie in `folder`
+    git_env: Mapping[str, str] = field(default_factory=dict)  # clone: what git finds, a token among it
     detection: Detection | None = None
     plan: BuildPlan | None = None  # detect
     caches: Caches | None = None  # install

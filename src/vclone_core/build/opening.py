@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from vclone_core.actions.gittokens import find_access
 from vclone_core.actions.platform import Platform
 from vclone_core.actions.projects import missing_of, note_blobs
 from vclone_core.build.buildlog import BuildLog, Sink
@@ -14,6 +15,7 @@ from vclone_core.build.context import Build
 from vclone_core.errors import Invalid, NotFound
 from vclone_core.models import BuildLimits, Claim, Manifest, SourceFile, State
 from vclone_core.protocols import BuildRunner
+from vclone_core.rules.clones import GitAccess
 from vclone_core.rules.manifests import decode_manifest
 from vclone_core.rules.objectkeys import manifest_key
 from vclone_core.stores import records
@@ -56,6 +58,9 @@ def open_build(
     async def fetch_source_files() -> Sequence[SourceFile] | None:
         return await records.fetch_source_files(platform.db, claim.deployment.id)
 
+    async def fetch_access() -> GitAccess | None:
+        return await find_access(platform, claim.project.team_id, claim.deployment.source)
+
     return Build(
         claim=claim,
         workspace=workspace,
@@ -69,6 +74,7 @@ def open_build(
         previous_manifests=fetch_previous,
         previous_sha=fetch_previous_sha,
         source_files=fetch_source_files,
+        git_access=fetch_access,
     )
 
 

@@ -56,6 +56,11 @@ class ApiClient:
         data = json.dumps(body, separators=(",", ":")).encode()
         return await self._ask("PATCH", path, data=data, headers={"content-type": "application/json"})
 
+    async def put(self, path: str, body: Mapping[str, Any]) -> Any:
+        """Return the answer to a PUT of a JSON body."""
+        data = json.dumps(body, separators=(",", ":")).encode()
+        return await self._ask("PUT", path, data=data, headers={"content-type": "application/json"})
+
     async def delete(self, path: str) -> None:
         """Delete something."""
         await self._ask("DELETE", path)

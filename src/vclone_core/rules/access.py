@@ -50,6 +50,8 @@ PERMISSIONS: Final[Mapping[str, Permission]] = MappingProxyType(
         "roll back": Permission(_MAKERS, "deploy"),
         "pin a deployment": Permission(_MAKERS, "deploy"),
         "collect storage": Permission(_KEEPERS, "manage"),
+        "see git access": Permission(_MAKERS, "manage", for_restricted=False),
+        "change git access": Permission(_KEEPERS, "admin", for_restricted=False),
         "see one's account": Permission(_EVERYBODY, "read"),
         "change one's account": Permission(_EVERYBODY, ACCOUNT),
         "create a team": Permission(_EVERYBODY, ACCOUNT),

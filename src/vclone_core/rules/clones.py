@@ -30,7 +30,6 @@ _GIT: Final = (
     "-c", "core.fsmonitor=false",
     "-c", "core.protectHFS=true",
     "-c", "core.protectNTFS=true",
-    "-c", "credential.helper=",
     "-c", "submodule.recurse=false",
     "-c", "fetch.fsckObjects=true",
     *(word for name in _FORGIVEN for word in ("-c", f"fetch.fsck.{name}=ignore")),
@@ -42,6 +41,15 @@ _GIT: Final = (
     "-c", "init.defaultBranch=main",
 )  # fmt: skip
 EMPTY_REPOSITORY: Final = "couldn't find remote ref HEAD"
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class GitAccess:
+    """What opens the private repositories of one `origin` (`https://host[:port]`): an account and its token."""
+
+    origin: str
+    account: str
+    token: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,6 +167,52 @@ def parse_changes(output: str) -> tuple[str, ...]:
     return tuple(path for path in output.split("\0") if path)
 
 
+def plan_submodules() -> tuple[str, ...]:
+    """Return the command that registers the submodules of the current folder's commit, with absolute addresses."""
+    return (*_GIT, "submodule", "--quiet", "init")
+
+
+def plan_submodule_list() -> tuple[str, ...]:
+    """Return the command that prints the registered submodules' addresses; it fails where there is none."""
+    return (*_GIT, "config", "--local", "--null", "--get-regexp", r"^submodule\..*\.url$")
+
+
+def plan_submodule_paths() -> tuple[str, ...]:
+    """Return the command that prints where the submodules of the current folder's commit lie."""
+    return (*_GIT, "config", "--file", ".gitmodules", "--null", "--get-regexp", r"^submodule\..*\.path$")
+
+
+def parse_settings(output: str) -> tuple[str, ...]:
+    """Return the values in what `git config --null --get-regexp` printed."""
+    return tuple(entry.partition("\n")[2] for entry in output.split("\0") if "\n" in entry)
+
+
+def plan_submodule_update(*, depth: int | None) -> tuple[str, ...]:
+    """Return the command that lays the registered submodules out, not their own ones."""
+    shallow = ("--depth", str(depth)) if depth else ()
+    return (*_GIT, "submodule", "--quiet", "update", "--no-recommend-shallow", *shallow)
+
+
+def set_remote(url: str) -> tuple[str, ...]:
+    """Return the command that tells git where the current repository came from: relative addresses start there."""
+    return (*_GIT, "config", "--local", "remote.origin.url", url)
+
+
+def plan_lfs_version() -> tuple[str, ...]:
+    """Return the command that tells whether there is a git-lfs."""
+    return (*_GIT, "lfs", "version")
+
+
+def plan_lfs(url: str) -> tuple[str, ...]:
+    """Return the command that puts large files in the place of their pointers.
+
+    The server is the repository's own, whatever `.lfsconfig` says.
+    """
+    server = f"{url.rstrip('/').removesuffix('.git')}.git/info/lfs"
+    settings = (f"lfs.url={server}", "filter.lfs.clean=git-lfs clean -- %f", "filter.lfs.smudge=git-lfs smudge -- %f")
+    return (*_GIT, *(word for setting in settings for word in ("-c", setting)), "lfs", "pull")
+
+
 def plan_branches(url: str) -> tuple[str, ...]:
     """Return the command that lists a repository's branches, for the hint after an unknown one."""
     return (*_GIT, "ls-remote", "--heads", "--quiet", "--", url)
@@ -169,9 +223,26 @@ def parse_branches(output: str) -> tuple[str, ...]:
     return tuple(line.partition("\trefs/heads/")[2] for line in output.splitlines() if "\trefs/heads/" in line)
 
 
-def plan_git_env(*, is_insecure_allowed: bool) -> dict[str, str]:
-    """Return the environment of every git command: no prompts, no other transports, no configuration of anybody's."""
+# How git asks for a token: the words are in the environment of the command, and in no argument or file.
+_HELPER: Final = '!f() { test "$1" = get && printf "username=%s\\npassword=%s\\n" "$GIT_ACCOUNT" "$GIT_TOKEN"; }; f'
+
+
+def plan_git_env(*, is_insecure_allowed: bool, access: GitAccess | None = None) -> dict[str, str]:
+    """Return the environment of every git command: no prompts, no other transports, no configuration of anybody's.
+
+    With `access` git gives that origin, and no other, the token when it asks for one.
+    """
+    settings = [("credential.helper", "")]
+    secrets = {}
+    if access is not None:
+        settings.append((f"credential.{access.origin}.helper", _HELPER))
+        secrets = {"GIT_ACCOUNT": access.account, "GIT_TOKEN": access.token}
+    configuration = {"GIT_CONFIG_COUNT": str(len(settings))}
+    for number, (key, value) in enumerate(settings):
+        configuration |= {f"GIT_CONFIG_KEY_{number}": key, f"GIT_CONFIG_VALUE_{number}": value}
     return {
+        **configuration,
+        **secrets,
         "GIT_TERMINAL_PROMPT": "0",
         "GIT_ASKPASS": "true",
         "GIT_ALLOW_PROTOCOL": "https:http" if is_insecure_allowed else "https",

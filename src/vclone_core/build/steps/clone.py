@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Final
 
 from vclone_core.build.context import Work
+from vclone_core.build.steps.submodules import add_large_files, add_submodules
 from vclone_core.build.uploaded import open_upload
 from vclone_core.errors import CloneFailed, EmptySource
 from vclone_core.rules.clones import (
@@ -47,7 +48,10 @@ async def _clone_repository(work: Work) -> None:
     if problem := check_source(source, is_insecure_allowed=is_insecure_allowed):
         raise CloneFailed(what=problem)
     assert source.url is not None
-    env = plan_git_env(is_insecure_allowed=is_insecure_allowed)
+    access = await build.git_access() if build.git_access is not None else None
+    if access is not None:
+        await build.log.hide([access.token])
+    work.git_env = env = plan_git_env(is_insecure_allowed=is_insecure_allowed, access=access)
     await build.log.line(f"Cloning {source.url} ({source.sha or source.ref or 'default branch'})")
     status, said = await work.read(plan_init(), cwd=work.folder, env=env, timeout_s=GIT_S)
     if status.is_ok:
@@ -61,6 +65,10 @@ async def _clone_repository(work: Work) -> None:
         raise CloneFailed(what=f"the repository did not arrive within {CLONE_S:.0f} seconds")
     if not status.is_ok:
         await _explain_failure(work, said, env)
+    if build.project_settings.git_submodules:
+        await add_submodules(work, work.folder, source.url, env)
+    if build.project_settings.git_lfs:
+        await add_large_files(work, source.url, env)
     _, described = await work.read(plan_describe(), cwd=work.folder, env=env, timeout_s=GIT_S)
     sha, author, message = (*described.split("\0"), "", "", "")[:3]
     work.source = replace(source, sha=sha.strip(), author=author, message=message.strip()[:2000])
