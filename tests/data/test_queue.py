@@ -10,7 +10,7 @@ from itertools import product
 import pytest
 
 from vclone_core.actions import deployments
-from vclone_core.actions.projects import delete_project
+from vclone_core.actions.projects import create_project, delete_project
 from vclone_core.errors import Cancelled, NotFound, StaleAttempt, WrongState
 from vclone_core.models import Claim, Failure, Source, State, Target, Trigger
 from vclone_core.rules.lifecycle import TABLE, Event
@@ -18,7 +18,7 @@ from vclone_core.stores import buildlogs, queue, records
 from vclone_core.stores.postgres import Database
 from vclone_core.stores.queue import Hold
 
-from .conftest import World, manifest_of
+from .conftest import World, add_actor, manifest_of
 
 FAILURE = Failure("step_failed", "It broke.", "", None)
 
@@ -412,3 +412,24 @@ async def test_the_database_agrees_with_the_table(world: World) -> None:
     pairs = [pair for pair in product(State, Event) if pair != (State.QUEUED, Event.SKIP)]
     led_to = {(state, event): await try_event(world, state, event) for state, event in pairs}
     assert led_to == {(state, event): TABLE.get((state, event), state) for state, event in pairs}
+
+
+async def test_twenty_builds_of_five_teams_share_two_slots_in_turns(world: World) -> None:
+    """Each team's first starts before any team's second, also where one team asked for all of its first."""
+    waiting: dict[str, list[str]] = {}
+    for number, count in enumerate((8, 6, 3, 2, 1)):
+        actor = await add_actor(world.platform)
+        for index in range(count):
+            project = await create_project(world.platform, actor, f"fair-{number}-{index}")
+            source = Source("git", url="https://git.example/y.git", ref="main")
+            wanted = await deployments.request_deployment(world.platform, actor, project, source)
+            waiting.setdefault("ABCDE"[number], []).append(wanted.id)
+    team_of = {deployment: team for team, ids in waiting.items() for deployment in ids}
+    order, running = "", [await world.claim(), await world.claim()]
+    while running:
+        order += team_of[running[0].deployment.id]
+        await queue.finish(world.platform.db, running.pop(0), Event.FAIL, failure=FAILURE)
+        if claim := await queue.claim(world.platform.db, "w1", lease_s=30, project_slots=1):
+            running.append(claim)
+    print(f"\n20 builds of 5 teams in 2 slots, asked for team by team: {order}")
+    assert order == "ABCDEABCDABCABABABAA"

@@ -44,6 +44,7 @@ COMMANDS: Final[dict[str, str]] = {
     "gc": f"{_CLI}.storage:gc",
     "project": f"{_CLI}.project:project",
     "hooks": f"{_CLI}.hooks:hooks",
+    "queue": f"{_CLI}.queue:queue",
     "gittokens": f"{_CLI}.gittokens:git_tokens",
     "login": f"{_CLI}.login:login",
     "logout": f"{_CLI}.login:logout",
