@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-import json
+import resource
 import time
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
@@ -15,10 +15,21 @@ from typing import Any
 from vclone_core.build.buildlog import BuildLog
 from vclone_core.build.context import Build
 from vclone_core.build.pipeline import run_build
-from vclone_core.models import BuildLimits, Claim, Deployment, Manifest, Project, ProjectSettings, Source, State, Target
+from vclone_core.models import (
+    BuildLimits,
+    Claim,
+    Deployment,
+    Manifest,
+    Project,
+    ProjectSettings,
+    Source,
+    SourceFile,
+    State,
+    Target,
+)
 from vclone_core.plugins import Plugins, load_plugins
 from vclone_core.protocols import ObjectStore, RunnerConfig, StoreConfig
-from vclone_core.rules.objectkeys import blob_key, source_key
+from vclone_core.rules.objectkeys import blob_key
 from vclone_core.settings import load_settings
 from vclone_core.stores.buildlogs import NewLine
 
@@ -41,13 +52,16 @@ class Sink:
 class Blobs:
     """The project's blobs, in memory."""
 
-    known: set[str] = field(default_factory=set)
+    known: dict[str, int] = field(default_factory=dict)
 
     async def missing(self, hashes: Sequence[str]) -> Sequence[str]:
         return [sha256 for sha256 in hashes if sha256 not in self.known]
 
-    async def note(self, stored: Sequence[tuple[str, int]]) -> None:
-        self.known |= {sha256 for sha256, _ in stored}
+    async def sizes(self, hashes: Sequence[str]) -> Mapping[str, int]:
+        return {sha256: self.known[sha256] for sha256 in hashes if sha256 in self.known}
+
+    async def note(self, stored: Sequence[tuple[str, int]], **_: object) -> None:
+        self.known |= dict(stored)
 
 
 @dataclass
@@ -55,6 +69,7 @@ class Ended:
     """One build that has ended."""
 
     seconds: float
+    cpu_seconds: float
     step_seconds: Mapping[str, float]
     sink: Sink
     manifest: Manifest
@@ -79,10 +94,8 @@ class Bench:
         for path, data in files.items():
             sha256 = hashlib.sha256(data).hexdigest()
             await self.objects.put(blob_key("prj_x", sha256), data, size=len(data))
-            self.blobs.known.add(sha256)
-            listed.append({"path": path, "sha256": sha256, "size": len(data)})
-        text = json.dumps({"files": listed}).encode()
-        await self.objects.put(source_key("prj_x", deployment_id), text, size=len(text))
+            self.blobs.known[sha256] = len(data)
+            listed.append(SourceFile(path, sha256, len(data)))
         now, limits, sink = datetime.now(UTC), BuildLimits(), Sink()
         deployment = Deployment(
             deployment_id, "prj_x", Target.PREVIEW, State.BUILDING, Source("upload"), 1, 1, None, None, None, None,
@@ -92,6 +105,9 @@ class Bench:
 
         async def previous_manifests() -> Sequence[Manifest]:
             return self.previous
+
+        async def source_files() -> Sequence[SourceFile]:
+            return listed
 
         build = Build(
             claim=Claim(deployment, project, "worker", 1),
@@ -104,10 +120,12 @@ class Bench:
             plugins=self.plugins,
             blobs=self.blobs,
             previous_manifests=previous_manifests,
+            source_files=source_files,
         )
-        started = time.perf_counter()
+        started, used = time.perf_counter(), count_cpu_seconds()
         self.previous = [await run_build(build)]
-        return Ended(time.perf_counter() - started, build.log.step_seconds, sink, self.previous[0])
+        took, cpu = time.perf_counter() - started, count_cpu_seconds() - used
+        return Ended(took, cpu, build.log.step_seconds, sink, self.previous[0])
 
 
 @asynccontextmanager
@@ -120,6 +138,12 @@ async def open_bench(folder: Path) -> AsyncIterator[Bench]:
         yield Bench(folder, objects, plugins)
     finally:
         await objects.close()
+
+
+def count_cpu_seconds() -> float:
+    """Return what this process and its ended children have used."""
+    used = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+    return sum(one.ru_utime + one.ru_stime for one in used)
 
 
 def format_steps(step_seconds: Mapping[str, float]) -> str:

@@ -7,7 +7,6 @@ and CPU seconds of both. The first build's seconds have the network in them, its
 from __future__ import annotations
 
 import asyncio
-import resource
 import sys
 import tempfile
 from pathlib import Path
@@ -17,21 +16,14 @@ from bare_builds import format_steps, open_bench
 APP = Path(__file__).parent.parent / "tests/build/projects/vite-react"
 
 
-def cpu_seconds() -> float:
-    """Return what this process and its ended children have used."""
-    used = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
-    return sum(one.ru_utime + one.ru_stime for one in used)
-
-
 async def main(origin: Path) -> None:
     files = {path.relative_to(origin).as_posix(): path.read_bytes() for path in origin.rglob("*") if path.is_file()}
     took: list[tuple[float, float]] = []
     with tempfile.TemporaryDirectory(prefix="vclone-bench-") as folder:
         async with open_bench(Path(folder)) as bench:
             for what in ("first", "second"):
-                used = cpu_seconds()
                 ended = await bench.deploy(files)
-                took.append((ended.seconds, cpu_seconds() - used))
+                took.append((ended.seconds, ended.cpu_seconds))
                 print(f"{what} build: {took[-1][0]:.2f} s, {took[-1][1]:.2f} s of CPU")
                 print(f"  {format_steps(ended.step_seconds)}")
                 print("\n".join(f"  {line.text}" for _, line in ended.sink.lines if line.text.startswith("Caches: ")))

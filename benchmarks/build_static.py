@@ -21,7 +21,7 @@ import time
 from pathlib import Path
 
 import brotli
-from bare_builds import Bench, format_steps, open_bench
+from bare_builds import Bench, Ended, format_steps, open_bench
 
 FILE_BYTES = 10 * 1024
 COMMANDS = {"framework": "static", "install_command": "true", "build_command": "true", "output_directory": "."}
@@ -45,12 +45,16 @@ async def time_files(bench: Bench, files: dict[str, bytes]) -> None:
         if what == "one changed":
             files[next(iter(files))] += b"!"
         ended = await bench.deploy(files)
-        print(f"{what:12} {ended.seconds:5.2f} s   {format_steps(ended.step_seconds)}")
+        tell(what, ended)
+
+
+def tell(what: str, ended: Ended) -> None:
+    print(f"{what:12} {ended.seconds:5.2f} s, {ended.cpu_seconds:5.2f} s of CPU   {format_steps(ended.step_seconds)}")
 
 
 async def time_overhead(bench: Bench, files: dict[str, bytes]) -> None:
     ended = await bench.deploy(files, **COMMANDS)
-    print(f"overhead     {ended.seconds:5.2f} s   {format_steps(ended.step_seconds)}")
+    tell("overhead", ended)
 
 
 async def time_lines(bench: Bench) -> None:
