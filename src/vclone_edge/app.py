@@ -5,7 +5,8 @@
 *host* (`rules/hosts.py`) brings the name to one spelling, *resolve* (`resolve.py`) finds its site, *route*
 (`rules/routes.py`) executes the manifest, *object* (`rules/answers.py`) picks bytes and header fields, *stream*
 (`stream.py`) sends them. Where a rule leads to another server, the last two are `proxy.py`. The first four are
-`flow.py`, which `vclone explain` shares; this module is the border around them: ids, errors, counters, the log.
+`flow.py`, which `vclone explain` shares; what was settled before and can't come out otherwise is answered from memory
+(`remembered.py`). This module is the border around them: ids, errors, counters, the log.
 
 `GET /.well-known/vclone/ready` on a loopback name or address answers the supervisor: 200, or 503 before the start.
 `/.well-known/vclone/metrics` there tells this machine what was counted (`metrics.py`).
@@ -33,6 +34,7 @@ from vclone_edge.metrics import TYPE as METRICS_TYPE
 from vclone_edge.metrics import format_metrics
 from vclone_edge.parts import EdgeParts, build_parts
 from vclone_edge.peers import lookup
+from vclone_edge.remembered import Recalled
 from vclone_edge.stream import ClientGone, Receive, Send, StreamAborted, drain_body, send_bytes, send_object
 
 READY_PATH: Final = "/.well-known/vclone/ready"
@@ -56,7 +58,11 @@ def build_app(parts: EdgeParts) -> App:
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http":
-            await _Exchange(parts, scope, receive, send).run()
+            recalled = parts.remembered.recall(scope)
+            if recalled is None:
+                await _Exchange(parts, scope, receive, send).run()
+            else:
+                await _answer_again(parts, scope, recalled, send)
         elif scope["type"] == "lifespan":
             await _live(parts, receive, send)
         else:
@@ -85,6 +91,27 @@ async def _live(parts: EdgeParts, receive: Receive, send: Send) -> None:
             await parts.stop()
             await send({"type": "lifespan.shutdown.complete"})
             return
+
+
+async def _answer_again(parts: EdgeParts, scope: Scope, recalled: Recalled, send: Send) -> None:
+    """Send what a request was answered before; the same as `_Exchange` sends, for a tenth of the decisions."""
+    started_s = time.perf_counter() if parts.access_log.is_on else 0.0
+    answer, hot, counters = recalled.answer, recalled.hot, parts.counters
+    request_id = parts.request_ids.next()
+    counters.requests += 1
+    if hot is None:
+        headers, body = [*answer.headers, (b"x-vclone-id", request_id.encode()), HIT], answer.body
+    else:
+        counters.hot_hits += 1
+        headers, body = [*answer.headers, (b"x-vclone-id", request_id.encode()), HIT, hot.age()], hot.cut(answer.span)
+    if scope["method"] == "HEAD":
+        body = b""
+    await send_bytes(send, answer.status, headers, body)
+    counters.by_status[answer.status // 100] += 1
+    counters.bytes_sent += len(body)
+    if started_s:
+        took_s = time.perf_counter() - started_s
+        _log_request(parts, scope, request_id, recalled.host, answer.status, HIT[1].decode(), len(body), took_s)
 
 
 class _Exchange:
@@ -145,6 +172,7 @@ class _Exchange:
                     await self.answer(redirect)
                     return
             settled = await settle(self.parts, request)
+            self.parts.remembered.keep(self.scope, request, settled)
             if isinstance(settled.answer, Forward):
                 await self.pass_on(settled.answer, settled, request)
                 return
@@ -215,11 +243,8 @@ class _Exchange:
             hot = await parts.blobs.load(key, sha256=answer.blob, size=answer.size)
         else:
             parts.counters.hot_hits += 1
-            age = (b"age", b"%d" % (time.monotonic() - hot.filled_s))
-            self.say(STALE if settled.is_stale else HIT, age)
-        span = answer.span
-        body = hot.content if span is None else hot.content[span.start : span.end + 1]
-        await self.send_whole(answer.status, answer.headers, body)
+            self.say(STALE if settled.is_stale else HIT, hot.age())
+        await self.send_whole(answer.status, answer.headers, hot.cut(answer.span))
 
     async def send_object(self, answer: Answer, key: str, *, can_send_path: bool) -> int:
         try:
@@ -261,22 +286,28 @@ class _Exchange:
         await send_bytes(self.send, status, [*headers, *self.extra], body)
 
     def write_log(self, took_s: float) -> None:
-        path = (self.scope.get("raw_path") or b"")[:1024].decode("latin-1")
         cache = next((value.decode() for name, value in self.extra if name == b"x-vclone-cache"), "")
-        self.parts.access_log.add(
-            Line(
-                unix_s=time.time(),
-                request_id=self.request_id,
-                method=self.scope["method"],
-                host=self.host,
-                path=path,
-                status=self.status,
-                cache=cache,
-                sent_bytes=self.sent_bytes,
-                took_s=took_s,
-                client=lookup(self.scope)[0],
-            )
+        _log_request(self.parts, self.scope, self.request_id, self.host, self.status, cache, self.sent_bytes, took_s)
+
+
+def _log_request(
+    parts: EdgeParts, scope: Scope, request_id: str, host: str, status: int, cache: str, sent_bytes: int, took_s: float
+) -> None:
+    path = (scope.get("raw_path") or b"")[:1024].decode("latin-1")
+    parts.access_log.add(
+        Line(
+            unix_s=time.time(),
+            request_id=request_id,
+            method=scope["method"],
+            host=host,
+            path=path,
+            status=status,
+            cache=cache,
+            sent_bytes=sent_bytes,
+            took_s=took_s,
+            client=lookup(scope)[0],
         )
+    )
 
 
 def _answer_ready(parts: EdgeParts) -> Answer:

@@ -17,6 +17,7 @@ from typing import Final
 
 from vclone_core.errors import NotFound, StoreUnavailable, UpstreamTimeout
 from vclone_core.log import get_log
+from vclone_core.models import Span
 from vclone_edge.disktier import DiskTier
 from vclone_edge.flights import Flights
 from vclone_edge.upstream import Readable
@@ -34,6 +35,14 @@ class Hot:
 
     content: bytes
     filled_s: float
+
+    def age(self) -> tuple[bytes, bytes]:
+        """Return the header field that says for how many seconds it has been here (RFC 9111 §5.1)."""
+        return b"age", b"%d" % (time.monotonic() - self.filled_s)
+
+    def cut(self, span: Span | None) -> bytes:
+        """Return the bytes of a span; of None, all."""
+        return self.content if span is None else self.content[span.start : span.end + 1]
 
 
 class HotBlobs:

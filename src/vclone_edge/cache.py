@@ -66,6 +66,17 @@ class DomainCache:
         self._known.move_to_end(host)
         return known
 
+    def find_settled(self, host: str) -> Known | None:
+        """Return what is known of a host if that is to be served as it is: neither due for a look-up nor stale."""
+        known = self._known.get(host)
+        if known is None:
+            return None
+        now_s = self.clock()
+        if now_s >= known.due_s or now_s - known.confirmed_s > self.ttl_s:
+            return None
+        self._known.move_to_end(host)
+        return known
+
     def is_missing(self, host: str) -> bool:
         """Say whether the API said moments ago that nothing is deployed at this host."""
         return host in self._missing

@@ -58,6 +58,11 @@ class Settled:
         return self.site.project_id if self.compiled is None else self.compiled.manifest.project_id
 
     @property
+    def is_indexed(self) -> bool:
+        """Whether search engines may list the host."""
+        return self.site.kind in INDEXED
+
+    @property
     def is_earlier(self) -> bool:
         """Whether a file is served that only an earlier build had."""
         if self.compiled is None or not isinstance(self.decision, Serve):

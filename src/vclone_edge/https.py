@@ -35,12 +35,16 @@ class Https:
             headers.append((b"alt-svc", b'h3=":%d"; ma=86400' % self._port))
         self.headers: Headers = tuple(headers)
 
+    def passes(self, host: str, peer: Peer) -> bool:
+        """Say whether requests of a host go on over this connection, wherever they lead."""
+        self._refresh()
+        if peer.is_tls:
+            return self._coverage.allows(peer.certificate, host)
+        return not self._redirects or not self._coverage.has(host)
+
     def judge(self, request: Request, peer: Peer) -> Answer | None:
         """Return a redirect to https://, or None: go on. Raises `Misdirected` on a connection for another host."""
-        now = time.monotonic()
-        if now - self._refreshed_s >= REFRESH_S:
-            self._refreshed_s = now
-            self._coverage.refresh()
+        self._refresh()
         if peer.is_tls:
             if not self._coverage.allows(peer.certificate, request.host):
                 raise Misdirected()
@@ -49,6 +53,12 @@ class Https:
             return None
         location = f"https://{join_port(request.host, 'https', self._port)}{quote_path(request.path)}"
         return answer_redirect(location + (f"?{request.query}" if request.query else ""), 308)
+
+    def _refresh(self) -> None:
+        now = time.monotonic()
+        if now - self._refreshed_s >= REFRESH_S:
+            self._refreshed_s = now
+            self._coverage.refresh()
 
 
 def make_https(settings: Settings, plugins: Plugins) -> Https | None:

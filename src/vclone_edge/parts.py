@@ -28,6 +28,7 @@ from vclone_edge.disktier import DiskTier
 from vclone_edge.https import Https, make_https
 from vclone_edge.manifests import Manifests
 from vclone_edge.proxy import Proxy
+from vclone_edge.remembered import Remembered
 from vclone_edge.requestids import RequestIds
 from vclone_edge.resolve import Resolver
 from vclone_edge.snapshot import Place, claim_place, load_snapshots, save_snapshot, take_snapshot
@@ -73,6 +74,7 @@ class EdgeParts:
     disk: DiskTier | None
     control: ControlStream
     access_log: AccessLog
+    remembered: Remembered
     https: Https | None = None
     request_ids: RequestIds = field(default_factory=RequestIds)
     counters: Counters = field(default_factory=Counters)
@@ -189,6 +191,7 @@ def build_parts(settings: Settings, plugins: Plugins) -> EdgeParts:
     if settings.edge_disk_bytes:
         disk = DiskTier(DiskCache(settings.data_dir / "edge" / "objects", limit_bytes=settings.edge_disk_bytes))
     manifests = Manifests(objects, disk)
+    blobs = HotBlobs(objects, disk, limit_bytes=settings.edge_hot_bytes)
     return EdgeParts(
         settings=settings,
         edge_id=edge_id,
@@ -197,7 +200,7 @@ def build_parts(settings: Settings, plugins: Plugins) -> EdgeParts:
         cache=cache,
         resolver=resolver,
         manifests=manifests,
-        blobs=HotBlobs(objects, disk, limit_bytes=settings.edge_hot_bytes),
+        blobs=blobs,
         proxy=Proxy(
             Outbound(parse_allowed(settings.outbound_allow.split(","))),
             base_domain=settings.base_domain,
@@ -208,5 +211,6 @@ def build_parts(settings: Settings, plugins: Plugins) -> EdgeParts:
         disk=disk,
         control=ControlStream(api, resolver, manifests),
         access_log=AccessLog(is_on=settings.log_format == "json" or settings.log_level == "debug"),
+        remembered=Remembered(cache, manifests, blobs),
         https=make_https(settings, plugins),
     )

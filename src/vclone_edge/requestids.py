@@ -10,6 +10,7 @@ from vclone_core.ids import ALPHABET, PREFIXES, RANDOM_BITS
 
 _PAIRS: Final = tuple(a + b for a in ALPHABET for b in ALPHABET)
 _PREFIX: Final = PREFIXES["request"] + "_"
+_DRAWN_BITS: Final = 50  # five pairs, drawn for every id; the other two random bits once a millisecond
 
 
 class RequestIds:
@@ -18,21 +19,23 @@ class RequestIds:
     def __init__(self) -> None:
         # Ids only have to differ: they guard nothing.
         self._random = random.Random()  # noqa: S311
+        self._unix_ms = 0
+        self._head = ""
 
     def next(self) -> str:
         """Return a new id."""
-        number = (time.time_ns() // 1_000_000 << RANDOM_BITS) | self._random.getrandbits(RANDOM_BITS)
+        unix_ms = time.time_ns() // 1_000_000
+        if unix_ms != self._unix_ms:
+            self._unix_ms = unix_ms
+            number = (unix_ms << RANDOM_BITS | self._random.getrandbits(RANDOM_BITS)) >> _DRAWN_BITS
+            self._head = _PREFIX + "".join(_PAIRS[number >> shift & 1023] for shift in (40, 30, 20, 10, 0))
+        drawn = self._random.getrandbits(_DRAWN_BITS)
         p = _PAIRS
         return (
-            _PREFIX
-            + p[number >> 90 & 1023]
-            + p[number >> 80 & 1023]
-            + p[number >> 70 & 1023]
-            + p[number >> 60 & 1023]
-            + p[number >> 50 & 1023]
-            + p[number >> 40 & 1023]
-            + p[number >> 30 & 1023]
-            + p[number >> 20 & 1023]
-            + p[number >> 10 & 1023]
-            + p[number & 1023]
+            self._head
+            + p[drawn >> 40]
+            + p[drawn >> 30 & 1023]
+            + p[drawn >> 20 & 1023]
+            + p[drawn >> 10 & 1023]
+            + p[drawn & 1023]
         )

@@ -149,30 +149,45 @@ def _answer_file(compiled: CompiledManifest, decision: Serve, request: Request, 
         if request.method == "OPTIONS":
             return Answer(204, (ALLOW, SERVER))
         return answer_error(BadMethod())
-    entry = compiled.with_earlier.files[decision.file]
-    coding = choose_coding(request.headers.get(b"accept-encoding"), entry.size, entry.variants)
-    if coding is None:
+    representation = find_representation(compiled, decision, request.headers, is_indexed=is_indexed)
+    if representation is None:
         return answer_error(NotAcceptable())
+    return answer_representation(representation, request.method, request.headers)
+
+
+def find_representation(
+    compiled: CompiledManifest, decision: Serve, headers: Mapping[bytes, bytes], *, is_indexed: bool
+) -> Representation | None:
+    """Return the file in the coding that a request prefers; None when it accepts none that there is."""
+    entry = compiled.with_earlier.files[decision.file]
+    coding = choose_coding(headers.get(b"accept-encoding"), entry.size, entry.variants)
+    if coding is None:
+        return None
     key = (decision, coding, is_indexed)
     representation = compiled.kept.get(key)
     if representation is None:
         if len(compiled.kept) >= _KEPT_LIMIT:
             compiled.kept.clear()
         representation = compiled.kept[key] = build_representation(entry, decision, coding, is_indexed=is_indexed)
+    return representation
+
+
+def answer_representation(representation: Representation, method: str, headers: Mapping[bytes, bytes]) -> Answer:
+    """Return the answer to a GET or HEAD with these fields: whole, 304, 412, 206 or 416."""
     # Conditions and ranges are about a page that is there (RFC 9110 §13.2.1): a 404 page is sent as it is.
-    if decision.status == 200 and not _CONDITIONAL.isdisjoint(request.headers):
-        return _answer_conditional(representation, request)
-    return representation.head if request.method == "HEAD" else representation.whole
+    if representation.whole.status == 200 and not _CONDITIONAL.isdisjoint(headers):
+        return _answer_conditional(representation, method, headers)
+    return representation.head if method == "HEAD" else representation.whole
 
 
-def _answer_conditional(representation: Representation, request: Request) -> Answer:
-    headers, whole = request.headers, representation.whole
-    status = check_preconditions(request.method, headers, representation.etag)
+def _answer_conditional(representation: Representation, method: str, headers: Mapping[bytes, bytes]) -> Answer:
+    whole = representation.whole
+    status = check_preconditions(method, headers, representation.etag)
     if status == 304:
         return representation.unchanged
     if status is not None:
         return Answer(status, ((b"etag", representation.etag), (b"content-length", b"0"), SERVER))
-    if request.method == "HEAD":
+    if method == "HEAD":
         return representation.head  # Range is defined for GET only (RFC 9110 §14.2).
     span = parse_range(headers.get(b"range"), whole.size)
     if span == "whole" or not allows_range(headers.get(b"if-range"), representation.etag):

@@ -60,4 +60,20 @@ def check_framing(http_version: str, headers: Mapping[bytes, bytes]) -> None:
         raise BadFraming()
 
 
+def is_simple(method: str, http_version: str, headers: Mapping[bytes, bytes]) -> bool:
+    """Say whether a request with these fields, each of them there once, is a GET or HEAD that nothing here refuses.
+
+    It has no body, and is within the limits; what is not simple is for the others to judge.
+    """
+    return (
+        method in _SIMPLE_METHODS
+        and http_version in _VERSIONS
+        and len(headers) <= FIELD_LIMIT
+        and _OF_BODIES.isdisjoint(headers)
+        and sum(map(len, headers)) + sum(map(len, headers.values())) <= BYTES_LIMIT
+    )
+
+
+_SIMPLE_METHODS: Final = frozenset({"GET", "HEAD"})
+_OF_BODIES: Final = frozenset({b"content-length", b"transfer-encoding", b"expect"})
 _VERSIONS: Final = frozenset({"1.0", "1.1", "2", "2.0", "3", "3.0"})
