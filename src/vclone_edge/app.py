@@ -15,7 +15,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Mapping
 from typing import Any, Final
 
 from vclone_core.errors import Internal, Invalid, VcloneError
@@ -28,13 +28,13 @@ from vclone_core.rules.objectkeys import blob_key
 from vclone_core.rules.requests import Request
 from vclone_core.settings import Settings
 from vclone_edge.accesslog import Line
+from vclone_edge.blobs import ADMIT_BYTES
 from vclone_edge.flow import Settled, build_authority, read_request, settle
 from vclone_edge.https import Https
 from vclone_edge.metrics import TYPE as METRICS_TYPE
 from vclone_edge.metrics import format_metrics
 from vclone_edge.parts import EdgeParts, build_parts
 from vclone_edge.peers import lookup
-from vclone_edge.remembered import Recalled
 from vclone_edge.stream import ClientGone, Receive, Send, StreamAborted, drain_body, send_bytes, send_object
 
 READY_PATH: Final = "/.well-known/vclone/ready"
@@ -48,30 +48,67 @@ _CLOSE: Final = (b"connection", b"close")
 _BODILESS: Final = frozenset({"GET", "HEAD", "OPTIONS"})
 
 Scope = dict[str, Any]
-App = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 log = get_log(__name__)
 
 
-def build_app(parts: EdgeParts) -> App:
-    """Return the ASGI app over `parts`. Its lifespan starts and stops them; an engine without one does it itself."""
+class EdgeApp:
+    """The ASGI app over `parts`. Its lifespan starts and stops them; an engine without one does it itself."""
 
-    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+    def __init__(self, parts: EdgeParts) -> None:
+        self.parts = parts
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http":
-            recalled = parts.remembered.recall(scope)
-            if recalled is None:
-                await _Exchange(parts, scope, receive, send).run()
+            whole = self.answer_now(scope, ADMIT_BYTES)
+            if whole is None:
+                await _Exchange(self.parts, scope, receive, send).run()
             else:
-                await _answer_again(parts, scope, recalled, send)
+                await send_bytes(send, *whole)
         elif scope["type"] == "lifespan":
-            await _live(parts, receive, send)
+            await _live(self.parts, receive, send)
         else:
             await send({"type": "websocket.close", "code": 1008})
 
-    return app
+    def answer_now(self, scope: Mapping[str, Any], limit_bytes: int) -> tuple[int, Headers, bytes] | None:
+        """Return status, header fields and body of an answer that was given before; None: it isn't known, or larger.
+
+        It is counted and logged as sent. The same as `_Exchange` sends, for a tenth of the decisions.
+        """
+        parts = self.parts
+        recalled = parts.remembered.recall(scope)
+        if recalled is None or (recalled.hot is not None and len(recalled.hot.content) > limit_bytes):
+            return None
+        said: Headers = ()
+        if parts.https is not None:
+            peer = lookup(scope)
+            if not parts.https.passes(recalled.host, peer):
+                return None
+            said = parts.https.headers if peer.is_tls else ()
+        answer, hot, counters = recalled.answer, recalled.hot, parts.counters
+        request_id = parts.request_ids.next()
+        counters.requests += 1
+        named = (b"x-vclone-id", request_id.encode())
+        if hot is None:
+            headers, body = (*answer.headers, named, *said, HIT), answer.body
+        else:
+            counters.hot_hits += 1
+            headers, body = (*answer.headers, named, *said, HIT, hot.age()), hot.cut(answer.span)
+        if scope["method"] == "HEAD":
+            body = b""
+        counters.by_status[answer.status // 100] += 1
+        counters.bytes_sent += len(body)
+        if parts.access_log.is_on:
+            _log_request(parts, scope, request_id, recalled.host, answer.status, HIT[1].decode(), len(body), 0.0)
+        return answer.status, headers, body
 
 
-def make_app(settings: Settings) -> App:
+def build_app(parts: EdgeParts) -> EdgeApp:
+    """Return the app of an edge made of `parts`."""
+    return EdgeApp(parts)
+
+
+def make_app(settings: Settings) -> EdgeApp:
     """Return the app of one edge process, as its settings say."""
     return build_app(build_parts(settings, load_plugins(allow=settings.plugins, drop_in=settings.plugins_dir)))
 
@@ -91,27 +128,6 @@ async def _live(parts: EdgeParts, receive: Receive, send: Send) -> None:
             await parts.stop()
             await send({"type": "lifespan.shutdown.complete"})
             return
-
-
-async def _answer_again(parts: EdgeParts, scope: Scope, recalled: Recalled, send: Send) -> None:
-    """Send what a request was answered before; the same as `_Exchange` sends, for a tenth of the decisions."""
-    started_s = time.perf_counter() if parts.access_log.is_on else 0.0
-    answer, hot, counters = recalled.answer, recalled.hot, parts.counters
-    request_id = parts.request_ids.next()
-    counters.requests += 1
-    if hot is None:
-        headers, body = [*answer.headers, (b"x-vclone-id", request_id.encode()), HIT], answer.body
-    else:
-        counters.hot_hits += 1
-        headers, body = [*answer.headers, (b"x-vclone-id", request_id.encode()), HIT, hot.age()], hot.cut(answer.span)
-    if scope["method"] == "HEAD":
-        body = b""
-    await send_bytes(send, answer.status, headers, body)
-    counters.by_status[answer.status // 100] += 1
-    counters.bytes_sent += len(body)
-    if started_s:
-        took_s = time.perf_counter() - started_s
-        _log_request(parts, scope, request_id, recalled.host, answer.status, HIT[1].decode(), len(body), took_s)
 
 
 class _Exchange:
@@ -291,7 +307,14 @@ class _Exchange:
 
 
 def _log_request(
-    parts: EdgeParts, scope: Scope, request_id: str, host: str, status: int, cache: str, sent_bytes: int, took_s: float
+    parts: EdgeParts,
+    scope: Mapping[str, Any],
+    request_id: str,
+    host: str,
+    status: int,
+    cache: str,
+    sent_bytes: int,
+    took_s: float,
 ) -> None:
     path = (scope.get("raw_path") or b"")[:1024].decode("latin-1")
     parts.access_log.add(

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Final
 
 from vclone_edge.connection import Client, Connection, say_goodbye
 from vclone_edge.h2watch import FrameWatch
+from vclone_edge.lane import may_ask
 from vclone_edge.opening import ANSWERS, NO_WORKER, Opening, judge_opening
 from vclone_edge.pipe import Pipe
 
@@ -31,7 +32,7 @@ class _Stage(Enum):
 
 
 class Arrival(Connection):
-    """Ends, or becomes a `Pipe`."""
+    """Ends, or becomes a `Visit` or a `Pipe`."""
 
     __slots__ = ("_deadline", "_head", "_retries", "_stage", "_watch")
 
@@ -92,6 +93,9 @@ class Arrival(Connection):
             self._watch.moved = False
         elif opening is not Opening.HTTP1:
             self._refuse(opening.value, ANSWERS[opening])
+            return
+        elif may_ask(head) and front.pick_lane() is not None:
+            front.visit(self, bytes(head))
             return
         self.find_worker()
 

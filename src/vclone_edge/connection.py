@@ -1,6 +1,7 @@
 """What every connection of a front has: its client's socket, its place among the counted, and its end.
 
-A connection is one of three things in turn, each its own class with this base: an `Arrival`, a `Pipe`, a `Goodbye`.
+A connection is one of four things in turn, each its own class with this base: an `Arrival`, a `Visit`, a `Pipe`, a
+`Goodbye`.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """The connection front: takes public connections, guards them, and pipes their bytes to the workers.
 
-    listener -> gate -> (TLS) -> first bytes -> worker
+    listener -> gate -> (TLS) -> first bytes -> lane or pipe -> worker
 
 It knows bytes and time, not HTTP: what it refuses is what costs a worker something without being a request. One
 thread and one epoll, no framework under it. That isn't for speed (a pair of uvloop protocols costs the same CPU) but
@@ -19,7 +19,7 @@ import signal
 import socket
 import time
 from collections import Counter, deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 from vclone_core.log import get_log
@@ -31,6 +31,7 @@ from vclone_edge.h2watch import FrameLimits
 from vclone_edge.peers import plain_address
 from vclone_edge.roster import Roster
 from vclone_edge.tls import Certificates
+from vclone_edge.visit import Lane, Visit, connect_lane
 
 BUFFER_BYTES = 128 * 1024
 # Unsent bytes the kernel takes per connection: small, so that a reader's slowness is seen here and not only there.
@@ -125,6 +126,10 @@ class Front:
         self.epoll = select.epoll()
         self.handlers: dict[int, Handler] = {}
         self.load = [0] * roster.workers
+        self.lanes: dict[str, Lane | None] = {}
+        """By a worker's socket; None: it takes no lanes."""
+        self._lanes_now: list[Lane] = []
+        self._lanes_at = -1.0
         self._roster = roster
         self._gate = gate
         self._certificates = certificates
@@ -177,6 +182,39 @@ class Front:
         arrival = Arrival(self, old.client, head=head, retries=retries)
         old.become(arrival)
         arrival.find_worker()
+
+    def visit(self, old: Connection, head: bytes) -> None:
+        """Have a first request answered over a lane."""
+        visit = Visit(self, old.client)
+        old.become(visit)
+        visit.begin(head)
+
+    def pick_lane(self) -> Lane | None:
+        """Return the lane with the fewest open requests; None where no worker takes any."""
+        if self._lanes_at != self.now:
+            self._lanes_at = self.now
+            self._lanes_now = list(self._find_lanes())
+        lanes = self._lanes_now
+        if len(lanes) > 1:
+            return min(lanes, key=lambda lane: len(lane.waiting))
+        return lanes[0] if lanes else None
+
+    def lose_lane(self, path: str) -> bool:
+        """Have no lane to this worker any more; say whether there was one."""
+        self._lanes_at = -1.0
+        return self.lanes.pop(path, None) is not None
+
+    def _find_lanes(self) -> Iterator[Lane]:
+        paths = [path for _, path in self._roster.ready()]
+        for path in paths:
+            if path not in self.lanes:
+                self.lanes[path] = connect_lane(self, path)
+            lane = self.lanes[path]
+            if lane is not None:
+                yield lane
+        if len(self.lanes) > len(paths):
+            # Workers that left: those who have a lane say goodbye by its end.
+            self.lanes = {path: lane for path, lane in self.lanes.items() if lane is not None or path in paths}
 
     def workers_by_load(self) -> list[tuple[int, str]]:
         """Return the workers that take connections, those with the fewest of ours first."""
@@ -268,6 +306,8 @@ class Front:
                 handler = handlers.get(number)
                 if handler is not None:
                     handler(event)
+            for lane in self._lanes_now:
+                lane.flush()
             if self._waiting:
                 self._ask_again()
             if self._resting:

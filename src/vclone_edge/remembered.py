@@ -29,8 +29,9 @@ from vclone_edge.manifests import Manifests
 if TYPE_CHECKING:
     from vclone_edge.flow import Settled
 
-KEPT_LIMIT: Final = 8_192
+KEPT_LIMIT: Final = 65_536  # half a kilobyte each; twice that at worst
 PATH_LIMIT: Final = 256
+FIELD_LIMIT: Final = 128
 
 Key = tuple[bytes | None, bytes | None, bytes | None]
 
@@ -115,8 +116,10 @@ class Remembered:
             kept = _Kept(request.host, known, settled.answer, None, "")
         if kept is None:
             return
+        key = request.headers.get(b"host"), raw, request.headers.get(b"accept-encoding")
+        if any(len(field or b"") > FIELD_LIMIT for field in (key[0], key[2])):
+            return
         if len(self._kept) >= self.limit:
             # Emptied rather than trimmed, as a table's memory is: hot paths come back at once.
             self.forget_all()
-        headers = request.headers
-        self._kept[headers.get(b"host"), raw, headers.get(b"accept-encoding")] = kept
+        self._kept[key] = kept

@@ -161,7 +161,7 @@ def _run_hypercorn(
     for listener in listeners:
         listener.close()
     run_hypercorn(
-        app=load_app(target),
+        app=load_app(target, lane=roster.socket_path(index, generation)),
         path=roster.socket_path(index, generation),
         header_s=settings.edge_header_s,
         drain_s=settings.edge_drain_s,

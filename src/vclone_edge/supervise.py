@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from vclone_core.log import get_log
+from vclone_edge.lane import lane_path
 from vclone_edge.peers import HEALTH_NAME
 from vclone_edge.roster import Roster, Standing
 from vclone_edge.workers import die_with, name_process
@@ -163,6 +164,8 @@ class Supervisor:
             self._roster.note(post.index, post.generation, Standing.DOWN)
             with contextlib.suppress(OSError):
                 Path(self._roster.socket_path(post.index, post.generation)).unlink()
+            with contextlib.suppress(OSError):
+                Path(lane_path(self._roster.socket_path(post.index, post.generation))).unlink()
         if post.probe is not None:
             post.probe.close()
             post.probe = None

@@ -6,6 +6,7 @@ memory; nothing secret is ever in a command line.
 
 from __future__ import annotations
 
+import asyncio
 import ctypes
 import importlib
 import multiprocessing
@@ -16,6 +17,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from vclone_edge.lane import AnswerNow, open_lane
 from vclone_edge.peers import is_health_probe
 
 Scope = Mapping[str, Any]
@@ -44,17 +46,39 @@ def name_process(name: str) -> None:
     ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_NAME, name.encode(), 0, 0, 0)
 
 
-def load_app(target: str) -> App:
-    """Return what the factory `module:function` makes, with the supervisor's health probe answered before it."""
+def load_app(target: str, *, lane: str | None = None) -> App:
+    """Return what the factory `module:function` makes, with the supervisor's health probe answered before it.
+
+    An app that has `answer_now` is also asked over lanes beside the socket `lane`, from its start to its end.
+    """
     module, _, name = target.partition(":")
     app: App = getattr(importlib.import_module(module), name)()
+    answer_now: AnswerNow | None = getattr(app, "answer_now", None)
 
     def guarded(scope: Any, receive: Any, send: Any) -> Awaitable[None]:
-        if scope["type"] == "http" and is_health_probe(scope):
-            return _answer_probe(send)
+        if scope["type"] == "http":
+            return _answer_probe(send) if is_health_probe(scope) else app(scope, receive, send)
+        if scope["type"] == "lifespan" and lane is not None and answer_now is not None:
+            return _live_with_lane(app, scope, receive, send, lane, answer_now)
         return app(scope, receive, send)
 
     return guarded
+
+
+async def _live_with_lane(app: App, scope: Any, receive: Any, send: Any, path: str, answer_now: AnswerNow) -> None:
+    lanes: asyncio.Server | None = None
+
+    async def tell(message: Any) -> None:
+        nonlocal lanes
+        if message["type"] == "lifespan.startup.complete":
+            lanes = await open_lane(path, answer_now)
+        await send(message)
+
+    try:
+        await app(scope, receive, tell)
+    finally:
+        if lanes is not None:
+            lanes.close()
 
 
 async def _answer_probe(send: Any) -> None:
@@ -99,9 +123,9 @@ def run_granian(*, target: str, path: str, header_s: float, connections: int) ->
             "loggers": {"_granian": {"propagate": True}, "granian.access": {"propagate": True}},
         },
     )
-    server.serve(target_loader=partial(_load_below, target, os.getpid()), wrap_loader=False)
+    server.serve(target_loader=partial(_load_below, target, os.getpid(), path), wrap_loader=False)
 
 
-def _load_below(target: str, parent: int) -> App:
+def _load_below(target: str, parent: int, path: str) -> App:
     die_with(parent)
-    return load_app(target)
+    return load_app(target, lane=path)

@@ -14,8 +14,26 @@ CHUNK = b"y" * 65536
 RUNNING = {"streams": 0}
 
 
+class _App:
+    """Its page is also answered over the lane, so that every test here runs through that; `/lane…` only there."""
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        await _app(scope, receive, send)
+
+    def answer_now(self, scope: Any, limit_bytes: int) -> tuple[int, Any, bytes] | None:
+        path = scope["raw_path"]
+        if path == b"/":
+            return 200, START["headers"], b"" if scope["method"] == "HEAD" else SMALL
+        if path.startswith(b"/lane/"):
+            body = b"z" * int(path[6:])
+            if len(body) > limit_bytes:
+                return None
+            return 200, [(b"content-length", b"%d" % len(body)), (b"x-peer", scope["client"][0].encode())], body
+        return None
+
+
 def app() -> Any:
-    return _app
+    return _App()
 
 
 def broken_start() -> Any:
