@@ -168,9 +168,9 @@ def report(costs: dict[tuple[str, str], list[Cost]], rounds: int, seconds: int) 
         rows,
     )
 
-    def ratio(kind: str, other: str) -> float:
+    def ratio(kind: str, other: str, other_kind: str = "") -> float:
         # Of each round's pair, which ran next to each other: a busy machine slows both.
-        pairs = zip(costs[kind, "edge"], costs[kind, other], strict=True)
+        pairs = zip(costs[kind, "edge"], costs[other_kind or kind, other], strict=True)
         return statistics.median(ours.cpu_us / theirs.cpu_us for ours, theirs in pairs)
 
     figures = []
@@ -178,9 +178,8 @@ def report(costs: dict[tuple[str, str], list[Cost]], rounds: int, seconds: int) 
         figures.append(Figure(f"{kind}: CPU against nginx", ratio(kind, "nginx"), "×", most=most))
         if "caddy" in labels and kind.startswith("1 KiB"):
             figures.append(Figure(f"{kind}: CPU against Caddy", ratio(kind, "caddy"), "×", most=0.5))
-    one = middle["200, one file", "edge"].cpu_us
     for kind in ("304", "404"):
-        figures.append(Figure(f"{kind}: CPU against 200", middle[kind, "edge"].cpu_us / one, "×", most=1.0))
+        figures.append(Figure(f"{kind}: CPU against 200", ratio(kind, "edge", "200, one file"), "×", most=1.0))
     bars = {kind: {label: middle[kind, label].cpu_us for label in labels if (kind, label) in middle} for kind in KINDS}
     limits = {kind: 4.5 * bars[kind]["nginx"] for kind in KINDS[:3]} | {KINDS[3]: 2.5 * bars[KINDS[3]]["nginx"]}
     details = {

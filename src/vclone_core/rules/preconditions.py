@@ -44,7 +44,7 @@ def check_preconditions(
 
 
 def _matches(header: bytes, etag: bytes, *, is_strong: bool) -> bool:
-    if header.strip() == b"*":
+    if header == etag or header.strip() == b"*":
         return True
     # A weak tag never matches where bytes are counted on (§8.8.3.2); ours are always strong.
     return any(match[2] == etag[1:-1] and not (is_strong and match[1]) for match in _TAG.finditer(header))
