@@ -11,6 +11,7 @@ from select import EPOLLIN, EPOLLOUT
 from typing import TYPE_CHECKING, Final
 
 from vclone_edge.connection import Client, Connection, say_goodbye
+from vclone_edge.h1watch import RequestWatch
 from vclone_edge.h2watch import FrameWatch
 from vclone_edge.lane import may_ask
 from vclone_edge.opening import ANSWERS, NO_WORKER, Opening, judge_opening
@@ -34,7 +35,7 @@ class _Stage(Enum):
 class Arrival(Connection):
     """Ends, or becomes a `Visit` or a `Pipe`."""
 
-    __slots__ = ("_deadline", "_head", "_retries", "_stage", "_watch")
+    __slots__ = ("_deadline", "_head", "_requests", "_retries", "_stage", "_watch")
 
     def __init__(self, front: Front, client: Client, *, head: bytes = b"", retries: int = 0) -> None:
         """Begin with the client's first byte; or, with a `head` that a worker took to its grave, at the next worker."""
@@ -42,6 +43,9 @@ class Arrival(Connection):
         self._head = bytearray(head)
         self._retries = retries
         self._watch: FrameWatch | None = None
+        self._requests = RequestWatch()
+        if head:
+            self._requests.feed(head)
         self._stage = _Stage.HANDSHAKE if client.is_tls else _Stage.HEAD
         self._deadline = front.now + (front.limits.handshake_s if client.is_tls else front.limits.header_s)
 
@@ -91,6 +95,9 @@ class Arrival(Connection):
                 self.abort(why)
                 return
             self._watch.moved = False
+        elif opening is Opening.HTTP1 and self._requests.feed(head):
+            self._refuse(Opening.AMBIGUOUS.value, ANSWERS[Opening.AMBIGUOUS])
+            return
         elif opening is not Opening.HTTP1:
             self._refuse(opening.value, ANSWERS[opening])
             return
@@ -108,7 +115,8 @@ class Arrival(Connection):
                 worker = _connect(name, path)
             except OSError:
                 continue
-            pipe = Pipe(front, self.client, worker, index=index, watch=self._watch, retries=self._retries)
+            watch = self._watch if self._watch is not None else self._requests
+            pipe = Pipe(front, self.client, worker, index=index, watch=watch, retries=self._retries)
             self.become(pipe)
             pipe.begin(bytes(self._head))
             return

@@ -31,8 +31,6 @@ class Https:
         headers: list[tuple[bytes, bytes]] = []
         if settings.edge_hsts_s:
             headers.append((b"strict-transport-security", b"max-age=%d" % settings.edge_hsts_s))
-        if settings.edge_http3:
-            headers.append((b"alt-svc", b'h3=":%d"; ma=86400' % self._port))
         self.headers: Headers = tuple(headers)
 
     def passes(self, host: str, peer: Peer) -> bool:

@@ -24,7 +24,7 @@ from vclone_core.errors import BadSettings
 from vclone_core.log import get_log
 from vclone_edge.hypercorn_http import EdgeConnection
 
-# What `hypercorn_http.py` and `hypercorn_quic.py` were written against: they reach into classes that promise nothing.
+# What `hypercorn_http.py` and its like were written against: they reach into classes that promise nothing.
 TESTED: Final = "0.18.0"
 
 _log = get_log(__name__)
@@ -34,9 +34,7 @@ def check_version() -> None:
     """Raise `BadSettings` unless hypercorn is the version that our changes to it were written for."""
     found = version("hypercorn")
     if found != TESTED:
-        raise BadSettings(
-            problems=f"VCLONE_EDGE_SERVER, VCLONE_EDGE_HTTP3: hypercorn {found} is installed; the edge needs {TESTED}."
-        )
+        raise BadSettings(problems=f"VCLONE_EDGE_SERVER: hypercorn {found} is installed; the edge needs {TESTED}.")
 
 
 def make_config(*, header_s: float) -> Config:

@@ -72,6 +72,10 @@ class EdgeH1(H11Protocol):
             raise H2ProtocolAssumedError(b"PRI * HTTP/2.0\r\n\r\n" + self.connection.trailing_data[0])
 
     async def _create_stream(self, request: Any) -> None:
+        if request.http_version not in (b"1.0", b"1.1"):
+            await self._send_error_response(505)
+            await self.send(Closed())
+            return
         inbox = Inbox(limit=UNREAD_BYTES)
         self.stream = HTTPStream(
             self.app,

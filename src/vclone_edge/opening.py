@@ -25,6 +25,7 @@ class Opening(Enum):
     HTTP2_REFUSED = "http2_refused"
     NOT_HTTP = "not_http"
     TOO_LARGE = "too_large"
+    AMBIGUOUS = "ambiguous"
 
 
 def judge_opening(data: bytes | bytearray, *, alpn: str | None, is_h2_allowed: bool) -> Opening:
@@ -64,9 +65,12 @@ _GOAWAY_HTTP11 = b"\x00\x00\x00\x04\x00\x00\x00\x00\x00" + b"\x00\x00\x08\x07\x0
 ANSWERS = {
     Opening.HTTP2_REFUSED: _GOAWAY_HTTP11,
     Opening.NOT_HTTP: _refusal("400 Bad Request", "This port speaks HTTP."),
+    Opening.AMBIGUOUS: _refusal("400 Bad Request", "This request can be read in two ways."),
     Opening.TOO_LARGE: _refusal("431 Request Header Fields Too Large", "The request head is over 32 KiB."),
     Opening.INCOMPLETE: _refusal("408 Request Timeout", "The request did not arrive in time."),
 }
+# Ends of an HTTP/2 connection, by what `FrameWatch` says: GOAWAY with FRAME_SIZE_ERROR (RFC 9113 §4.2).
+GOAWAYS = {"frame_too_large": b"\x00\x00\x08\x07" + bytes(12) + b"\x06"}
 NO_WORKER = _refusal("503 Service Unavailable", "Try again shortly.").replace(
     b"connection: close", b"retry-after: 1\r\nconnection: close"
 )

@@ -14,7 +14,9 @@ from select import EPOLLERR, EPOLLHUP, EPOLLIN, EPOLLOUT
 from typing import TYPE_CHECKING
 
 from vclone_edge.connection import Client, Connection, say_goodbye
+from vclone_edge.h1watch import RequestWatch
 from vclone_edge.h2watch import FrameWatch
+from vclone_edge.opening import ANSWERS, GOAWAYS, Opening
 
 if TYPE_CHECKING:
     from vclone_edge.front import Front
@@ -35,6 +37,7 @@ class Pipe(Connection):
         "_index",
         "_is_client_done",
         "_is_worker_deaf",
+        "_requests",
         "_retries",
         "_stalled_at",
         "_stalled_bytes",
@@ -52,14 +55,15 @@ class Pipe(Connection):
         worker: socket.socket,
         *,
         index: int,
-        watch: FrameWatch | None,
+        watch: FrameWatch | RequestWatch,
         retries: int,
     ) -> None:
         super().__init__(front, client)
         self._worker: socket.socket | None = worker
         self._worker_events = EPOLLIN
         self._index = index
-        self._watch = watch
+        self._watch = watch if isinstance(watch, FrameWatch) else None
+        self._requests = watch if isinstance(watch, RequestWatch) else None
         self._retries = retries
         self._first_request = b""
         self._active_at = front.now
@@ -112,11 +116,14 @@ class Pipe(Connection):
         data = front.view[:size]
         watch = self._watch
         if watch is None:
+            if self._requests is not None and self._requests.feed(data):
+                self._refuse()
+                return
             self._active_at = front.now
             self._awaits_worker = True
         else:
             if why := watch.feed(data, front.now):
-                self.abort(why)
+                self._turn_away(why)
                 return
             if watch.moved:
                 watch.moved = False
@@ -128,6 +135,28 @@ class Pipe(Connection):
         self._send_worker(data)
         if self._to_worker:
             self._settle()
+
+    def _turn_away(self, why: str) -> None:
+        """End an HTTP/2 connection for its frames: a flood at once, a mistake with a word if it can be understood."""
+        if why not in GOAWAYS or self._to_client:
+            self.abort(why)
+            return
+        self.front.count_refusal(why)
+        with contextlib.suppress(OSError):
+            self.client.sock.send(GOAWAYS[why])
+        self.release()
+        say_goodbye(self)
+
+    def _refuse(self) -> None:
+        """End for a request that can be read in two ways; say so where no answer is under way."""
+        if self._awaits_worker or self._to_client:
+            self.abort(Opening.AMBIGUOUS.value)
+            return
+        self.front.count_refusal(Opening.AMBIGUOUS.value)
+        with contextlib.suppress(OSError):
+            self.client.sock.send(ANSWERS[Opening.AMBIGUOUS])
+        self.release()
+        say_goodbye(self)
 
     def _send_worker(self, data: memoryview) -> None:
         if self._is_worker_deaf:

@@ -7,6 +7,8 @@ import json
 import os
 from typing import Any
 
+from vclone_core.errors import VcloneError
+from vclone_edge.flow import read_request
 from vclone_edge.peers import lookup
 
 SMALL = b"x" * 1024
@@ -50,6 +52,16 @@ async def _answer(send: Any, body: bytes, *, status: int = 200, kind: bytes = b"
     await send({"type": "http.response.body", "body": body})
 
 
+async def _judge(scope: Any, send: Any) -> None:
+    """Answer with the host and path that the edge's own rules find in a request, or with their refusal."""
+    try:
+        request = read_request(scope)
+    except VcloneError as error:
+        await _answer(send, error.code.encode(), status=error.status)
+        return
+    await _answer(send, f"{request.host} {request.path}".encode())
+
+
 async def _app(scope: Any, receive: Any, send: Any) -> None:
     if scope["type"] == "lifespan":
         while True:
@@ -59,7 +71,9 @@ async def _app(scope: Any, receive: Any, send: Any) -> None:
                 return
     assert scope["type"] == "http"
     path = scope["path"]
-    if path == "/":
+    if scope["raw_path"].startswith(b"/strict") or not path.startswith("/"):
+        await _judge(scope, send)
+    elif path == "/":
         await send(START)
         await send(BODY)
     elif path.startswith("/stream/"):

@@ -1,0 +1,213 @@
+"""Requests that two servers could read in two ways, hosts and targets in every disguise: raw bytes on both engines.
+
+Each is answered 4xx, or exactly as its one host; then the connection ends or goes on with the next request, and never
+takes a body for one.
+"""
+
+from __future__ import annotations
+
+import itertools
+
+from hypothesis import given
+from hypothesis import strategies as st
+from tests.engine import probes
+from tests.engine.conftest import StartEdge
+from tests.engine.engines import DIFFERENCES
+
+from vclone_edge.h1watch import HEAD_BYTES, RequestWatch
+
+GET = "GET /strict HTTP/1.1\r\nHost: a.localhost\r\n\r\n"
+SERVED = "200 a.localhost /strict"
+
+# What is sent, and the answers that will do: status, and body where it matters.
+REQUESTS = {
+    "plain": (GET, (SERVED,)),
+    "content_length_and_transfer_encoding": (
+        "POST /strict HTTP/1.1\r\nHost: a\r\nContent-Length: 4\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+        ("400",),
+    ),
+    "two_content_lengths": (
+        "POST /strict HTTP/1.1\r\nHost: a.localhost\r\nContent-Length: 0\r\nContent-Length: 5\r\n\r\nhello",
+        ("400",),
+    ),
+    "content_length_list": (
+        "POST /strict HTTP/1.1\r\nHost: a.localhost\r\nContent-Length: 0, 5\r\n\r\nhello",
+        ("400",),
+    ),
+    "signed_content_length": ("POST /strict HTTP/1.1\r\nHost: a.localhost\r\nContent-Length: +0\r\n\r\n", ("400",)),
+    "hex_content_length": ("POST /strict HTTP/1.1\r\nHost: a.localhost\r\nContent-Length: 0x0\r\n\r\n", ("400",)),
+    "transfer_encoding_twice": (
+        "POST /strict HTTP/1.1\r\nHost: a.localhost\r\nTransfer-Encoding: chunked\r\nTransfer-Encoding: gzip\r\n\r\n",
+        ("400", "501"),
+    ),
+    "transfer_encoding_unknown": (
+        "POST /strict HTTP/1.1\r\nHost: a.localhost\r\nTransfer-Encoding: xchunked\r\n\r\n",
+        ("400", "501"),
+    ),
+    "transfer_encoding_on_1_0": (
+        "POST /strict HTTP/1.0\r\nHost: a.localhost\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+        ("400",),
+    ),
+    "folded_field": ("GET /strict HTTP/1.1\r\nHost: a.localhost\r\nX: b\r\n c\r\n\r\n", ("400",)),
+    "folded_host": ("GET /strict HTTP/1.1\r\nHost: a.localhost\r\n .example\r\n\r\n", ("400",)),
+    "bare_lf_in_head": ("GET /strict HTTP/1.1\r\nHost: a.localhost\nX: b\r\n\r\n", ("400",)),
+    "bare_lf_ends_head": ("GET /strict HTTP/1.1\nHost: a.localhost\n\n\r\n\r\n", ("400",)),
+    "bare_cr": ("GET /strict HTTP/1.1\r\nHost: a.localhost\r\nX: b\rc\r\n\r\n", ("400",)),
+    "nul": ("GET /strict HTTP/1.1\r\nHost: a.localhost\r\nX: b\0c\r\n\r\n", ("400",)),
+    "space_before_colon": ("GET /strict HTTP/1.1\r\nHost : a.localhost\r\n\r\n", ("400",)),
+    "http_1_9": ("GET /strict HTTP/1.9\r\nHost: a.localhost\r\n\r\n", ("400", "505")),
+    "http_2_0_in_text": ("GET /strict HTTP/2.0\r\nHost: a.localhost\r\n\r\n", ("400", "505")),
+    "no_version": ("GET /strict\r\nHost: a.localhost\r\n\r\n", ("400",)),
+    "no_host": ("GET /strict HTTP/1.1\r\n\r\n", ("400",)),
+    "two_hosts": ("GET /strict HTTP/1.1\r\nHost: a.localhost\r\nHost: b.localhost\r\n\r\n", ("400",)),
+    "one_host_twice": ("GET /strict HTTP/1.1\r\nHost: a.localhost\r\nHost: a.localhost\r\n\r\n", ("400",)),
+    "empty_host": ("GET /strict HTTP/1.1\r\nHost:\r\n\r\n", ("400",)),
+    "host_with_space": ("GET /strict HTTP/1.1\r\nHost: a b\r\n\r\n", ("400",)),
+    "host_with_user": ("GET /strict HTTP/1.1\r\nHost: u@a.localhost\r\n\r\n", ("400",)),
+    "host_with_path": ("GET /strict HTTP/1.1\r\nHost: a.localhost/x?y#z\r\n\r\n", ("400",)),
+    "host_with_a_port_too_large": ("GET /strict HTTP/1.1\r\nHost: a.localhost:99999\r\n\r\n", ("400",)),
+    "host_in_capitals": ("GET /strict HTTP/1.1\r\nHost: A.LocalHost.:80\r\n\r\n", (SERVED,)),
+    "forwarded_host": ("GET /strict HTTP/1.1\r\nHost: a.localhost\r\nX-Forwarded-Host: b\r\n\r\n", (SERVED,)),
+    "absolute_form": ("GET http://a.localhost/strict HTTP/1.1\r\nHost: a.localhost\r\n\r\n", (SERVED,)),
+    "absolute_form_in_capitals": ("GET HTTP://A.localhost:80/strict HTTP/1.1\r\nHost: a.localhost\r\n\r\n", (SERVED,)),
+    "absolute_form_of_another": ("GET http://b.localhost/strict HTTP/1.1\r\nHost: a.localhost\r\n\r\n", ("400",)),
+    "absolute_form_without_host": ("GET http://a.localhost/strict HTTP/1.1\r\n\r\n", ("400",)),
+    "absolute_form_with_user": ("GET http://a.localhost@b/strict HTTP/1.1\r\nHost: a.localhost\r\n\r\n", ("400",)),
+    "other_scheme": ("GET ftp://b.localhost/strict HTTP/1.1\r\nHost: a.localhost\r\n\r\n", ("400",)),
+    "connect": ("CONNECT a.localhost:80 HTTP/1.1\r\nHost: a.localhost:80\r\n\r\n", ("400",)),
+    "target_without_slash": ("GET strict HTTP/1.1\r\nHost: a.localhost\r\n\r\n", ("400",)),
+    "asterisk": ("OPTIONS * HTTP/1.1\r\nHost: a.localhost\r\n\r\n", ("400",)),
+    "h2c_upgrade": (
+        "GET /strict HTTP/1.1\r\nHost: a.localhost\r\nConnection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\n"
+        "HTTP2-Settings: AAMAAABkAARAAAAAAAIAAAAA\r\n\r\n",
+        (SERVED,),
+    ),
+    "fragment": ("GET /strict#x HTTP/1.1\r\nHost: a.localhost\r\n\r\n", ("400", SERVED)),
+    "long_url": (f"GET /strict/{'x' * 9000} HTTP/1.1\r\nHost: a.localhost\r\n\r\n", ("414",)),
+    "many_fields": (
+        "GET /strict HTTP/1.1\r\nHost: a.localhost\r\n" + "".join(f"x{n}: y\r\n" for n in range(120)) + "\r\n",
+        ("400", "431"),
+    ),
+    "many_bytes": (
+        "GET /strict HTTP/1.1\r\nHost: a.localhost\r\n" + f"x: {'y' * 1000}\r\n" * 40 + "\r\n",
+        ("400", "431"),
+    ),
+}
+_DOTS = ("..", "%2e%2e", "%2E.", "..%2f", "%2e%2e%2f", "..%5c", "\\..", "%5c..%5c", "%c0%ae%c0%ae")
+for _name in (*_DOTS, "%00", "%ff", "%", "%2"):
+    REQUESTS[f"path {_name}"] = (f"GET /strict/{_name}/x HTTP/1.1\r\nHost: a.localhost\r\n\r\n", ("400",))
+REQUESTS["path %252e"] = (
+    "GET /strict/%252e%252e/x HTTP/1.1\r\nHost: a.localhost\r\n\r\n",
+    ("200 a.localhost /strict/%2e%2e/x",),
+)
+REQUESTS["path //"] = ("GET /strict//x HTTP/1.1\r\nHost: a.localhost\r\n\r\n", ("200 a.localhost /strict//x",))
+
+
+def judge(data: bytes, expected: tuple[str, ...]) -> str | None:
+    """Say what is wrong with an answer; None: nothing."""
+    head, _, body = data.partition(b"\r\n\r\n")
+    status = head[9:12].decode()
+    found = f"{status} {body.decode(errors='replace')}" if status == "200" else status
+    return None if found in expected else f"{found or 'nothing'} instead of {' or '.join(expected)}"
+
+
+def test_each_request_is_refused_or_served_as_its_one_host(start_edge: StartEdge, engine: str) -> None:
+    edge = start_edge()
+    wrong = {}
+    for place in ("first", "second"):
+        for name, (text, expected) in REQUESTS.items():
+            with probes.connect(edge.port) as sock:
+                if place == "second":
+                    sock.sendall(GET.encode())
+                    assert probes.read_answer(sock).status == 200
+                sock.sendall(text.encode("latin-1"))
+                sock.settimeout(5)
+                try:
+                    data = sock.recv(65536)
+                    while b"\r\n\r\n" in data and len(data.partition(b"\r\n\r\n")[2]) < length_of(data):
+                        data += sock.recv(65536)
+                except OSError as error:
+                    data = repr(error).encode()
+                if problem := judge(data, expected):
+                    wrong[f"{name}, {place}"] = problem
+    known = {f"{name}, {place}" for name in DIFFERENCES[engine] if name in REQUESTS for place in ("first", "second")}
+    assert set(wrong) == known, wrong
+    assert probes.get(edge.port, "/").status == 200
+
+
+def length_of(data: bytes) -> int:
+    for line in data.partition(b"\r\n\r\n")[0].lower().split(b"\r\n"):
+        if line.startswith(b"content-length:"):
+            return int(line[15:])
+    return 0
+
+
+def test_a_body_is_never_a_request(start_edge: StartEdge) -> None:
+    edge = start_edge()
+    inner = b"GET http://b.localhost/strict HTTP/1.1\r\nHost: c.localhost\r\n\r\n"
+    bodies = {
+        "counted": b"Content-Length: %d\r\n\r\n" % len(inner) + inner,
+        "chunked": b"Transfer-Encoding: chunked\r\n\r\n%x\r\n" % len(inner) + inner + b"\r\n0\r\n\r\n",
+    }
+    for body in bodies.values():
+        with probes.connect(edge.port) as sock:
+            for _ in range(3):
+                sock.sendall(b"POST /read HTTP/1.1\r\nHost: a.localhost\r\n" + body)
+                answer = probes.read_answer(sock)
+                assert (answer.status, answer.body) == (200, b"%d" % len(inner))
+            sock.sendall(inner)
+            assert probes.read_until_end(sock).startswith(b"HTTP/1.1 400 ")
+
+
+# The watch, against anybody's bytes
+
+requests = st.lists(
+    st.one_of(
+        st.just(b"GET /a HTTP/1.1\r\nHost: a\r\n\r\n"),
+        st.just(b"GET http://a/b HTTP/1.1\r\nHost: A:80\r\n\r\n"),
+        st.just(b"\r\nOPTIONS * HTTP/1.1\r\nHost: a\r\n\r\n"),
+        st.binary(max_size=200).map(
+            lambda body: b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: %d\r\n\r\n" % len(body) + body
+        ),
+        st.lists(st.binary(min_size=1, max_size=80), max_size=4).map(
+            lambda chunks: (
+                b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n"
+                + b"".join(b"%x;e=1\r\n%s\r\n" % (len(chunk), chunk) for chunk in chunks)
+                + b"0\r\nx-trailer: y\r\n\r\n"
+            )
+        ),
+    ),
+    max_size=8,
+)
+
+
+def verdict(pieces: list[bytes]) -> bool:
+    watch = RequestWatch()
+    return any(watch.feed(piece) for piece in pieces)
+
+
+def cut(data: bytes, places: list[int]) -> list[bytes]:
+    edges = [0, *sorted(place % (len(data) + 1) for place in places), len(data)]
+    return [data[a:b] for a, b in itertools.pairwise(edges)]
+
+
+@given(requests, st.lists(st.integers(min_value=0), max_size=30))
+def test_the_watch_finds_the_odd_one_among_any_requests_in_any_pieces(sent: list[bytes], places: list[int]) -> None:
+    good = b"".join(sent)
+    assert not verdict(cut(good, places))
+    for odd in (b"GET http://b/ HTTP/1.1\r\nHost: a\r\n\r\n", b"GET / HTTP/1.1\nHost: a\r\n\r\n"):
+        assert verdict(cut(good + odd, places))
+
+
+@given(st.lists(st.binary(max_size=100), max_size=20))
+def test_the_watch_survives_any_bytes_and_keeps_little(pieces: list[bytes]) -> None:
+    watch = RequestWatch()
+    for piece in pieces:
+        if watch.feed(piece):
+            return
+        assert len(watch._kept) <= HEAD_BYTES
+
+
+def test_an_endless_head_or_chunk_line_is_refused() -> None:
+    assert verdict([b"GET / HTTP/1.1\r\n", *[b"x: y\r\n"] * 6000])
+    assert verdict([b"POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n", *[b"0" * 100] * 20])
