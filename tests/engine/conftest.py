@@ -45,6 +45,9 @@ class Edge:
     def rss(self) -> int:
         return sum(rss(pid) for pid in [self.process.pid, *self.children])
 
+    def descriptors(self) -> int:
+        return sum(len(os.listdir(f"/proc/{pid}/fd")) for pid in self.children if is_alive(pid))
+
     def running(self) -> int:
         return int(json.loads(probes.get(self.port, "/running").body)["streams"])
 

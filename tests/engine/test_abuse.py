@@ -8,14 +8,13 @@ from __future__ import annotations
 import socket
 import struct
 import time
-from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
 import pytest
 from tests.engine import probes
 from tests.engine.conftest import Edge, StartEdge, wait_until
-from tests.engine.test_basics import write_pair
+from tests.engine.test_basics import trusting, write_pair
 
 MIB = 1024 * 1024
 
@@ -273,22 +272,62 @@ def _oversized(client: probes.H2Client) -> None:
     client.sock.sendall(frame(0, 0, 1, bytes(20_000)))
 
 
-@pytest.mark.parametrize("flood", [_resets, _pings, _settings, _continuations, _empty_data, _oversized])
-def test_floods_end_their_connection_only(start_edge: StartEdge, flood: Callable[[probes.H2Client], None]) -> None:
-    edge = start_edge(edge_h2_prior_knowledge=True)
-    bystander = probes.H2Client(probes.connect(edge.port))
+def _priorities(client: probes.H2Client) -> None:
+    client.sock.sendall(frame(2, 0, 1, struct.pack(">IB", 0, 15)) * 5000)
+
+
+FLOODS = (_resets, _pings, _settings, _continuations, _empty_data, _oversized, _priorities)
+
+
+@pytest.mark.parametrize("is_tls", [False, True], ids=["clear", "tls"])
+def test_floods_end_their_connection_only(start_edge: StartEdge, tmp_path: Path, is_tls: bool) -> None:
+    write_pair(tmp_path / "certificates", "default", "site.localhost")
+    edge = start_edge(edge_h2_prior_knowledge=True, edge_certificates=tmp_path / "certificates")
+
+    def connect() -> probes.H2Client:
+        if not is_tls:
+            return probes.H2Client(probes.connect(edge.port))
+        context = trusting(tmp_path / "certificates")
+        return probes.H2Client(probes.connect_tls(edge.tls_port, context, alpn=["h2"]))
+
+    bystander = connect()
     assert bystander.fetch("/").status == 200
-    before = edge.rss()
-    for _ in range(5):
-        client = probes.H2Client(probes.connect(edge.port))
-        with suppress(OSError):
-            flood(client)
-        client.pump(3)
-        assert client.is_closed or client.goaway is not None
-    assert_serves(edge)
+    before, descriptors = edge.rss(), edge.descriptors()
+    for flood in FLOODS:
+        for _ in range(3):
+            client = connect()
+            with suppress(OSError):
+                flood(client)
+            client.pump(5)
+            assert client.is_closed or client.goaway is not None, flood.__name__
+            client.close()
+        assert_serves(edge, within_s=5)
     assert bystander.fetch("/").status == 200
     wait_until(lambda: edge.running() == 0)
+    wait_until(lambda: edge.descriptors() <= descriptors + 2)
     assert edge.rss() - before < 50 * MIB
+    assert len(edge.log_text().splitlines()) < 40
+
+
+def test_a_slow_body_ends_in_time(start_edge: StartEdge) -> None:
+    edge = start_edge()
+    slow = probes.connect(edge.port)
+    slow.sendall(probes.request("/drain", method="POST", extra="content-length: 1000\r\n"))
+    slow.settimeout(0.1)
+    began, got, is_ended = time.monotonic(), b"", False
+    while not is_ended and time.monotonic() - began < 15:
+        try:
+            slow.sendall(b"x")
+            piece = slow.recv(4096)
+            got += piece
+            is_ended = not piece
+        except TimeoutError:
+            continue
+        except OSError:
+            is_ended = True
+    assert is_ended
+    assert got.startswith(b"HTTP/1.1 408 ")
+    assert_serves(edge, within_s=5)
 
 
 # Hoarding

@@ -53,7 +53,7 @@ def trusting(folder: Path) -> ssl.SSLContext:
 def test_http1_serves_many_requests_on_one_connection(start_edge: StartEdge) -> None:
     edge = start_edge()
     with probes.connect(edge.port) as sock:
-        for _ in range(1005):
+        for _ in range(3000):
             sock.sendall(probes.request("/"))
             answer = probes.read_answer(sock)
             assert (answer.status, len(answer.body)) == (200, 1024)
@@ -68,8 +68,8 @@ def test_files_are_sent_by_the_server_where_it_can(start_edge: StartEdge, engine
 def test_h2_serves_many_requests_beside_a_download(start_edge: StartEdge) -> None:
     edge = start_edge(edge_h2_prior_knowledge=True)
     client = probes.H2Client(probes.connect(edge.port))
-    download = client.start("/stream/20000000/0.005")
-    for _ in range(1005):
+    download = client.start("/stream/20000000/0.01")
+    for _ in range(3000):
         stream = client.fetch("/")
         assert (stream.status, len(stream.body), stream.is_ended) == (200, 1024, True)
     client.pump(20, until=download)

@@ -121,7 +121,7 @@ def test_each_request_is_refused_or_served_as_its_one_host(start_edge: StartEdge
                     sock.sendall(GET.encode())
                     assert probes.read_answer(sock).status == 200
                 sock.sendall(text.encode("latin-1"))
-                sock.settimeout(5)
+                sock.settimeout(30)
                 try:
                     data = sock.recv(65536)
                     while b"\r\n\r\n" in data and len(data.partition(b"\r\n\r\n")[2]) < length_of(data):

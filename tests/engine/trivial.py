@@ -8,7 +8,6 @@ import os
 from typing import Any
 
 from vclone_core.errors import VcloneError
-from vclone_edge.flow import read_request
 from vclone_edge.peers import lookup
 
 SMALL = b"x" * 1024
@@ -46,14 +45,16 @@ def broken_start() -> Any:
     return refuse
 
 
-async def _answer(send: Any, body: bytes, *, status: int = 200, kind: bytes = b"text/plain") -> None:
-    headers = [(b"content-type", kind), (b"content-length", str(len(body)).encode())]
+async def _answer(send: Any, body: bytes, *, status: int = 200, kind: bytes = b"text/plain", extra: Any = ()) -> None:
+    headers = [(b"content-type", kind), (b"content-length", str(len(body)).encode()), *extra]
     await send({"type": "http.response.start", "status": status, "headers": headers})
     await send({"type": "http.response.body", "body": body})
 
 
 async def _judge(scope: Any, send: Any) -> None:
     """Answer with the host and path that the edge's own rules find in a request, or with their refusal."""
+    from vclone_edge.flow import read_request  # slow to import, and few tests need it
+
     try:
         request = read_request(scope)
     except VcloneError as error:
@@ -96,6 +97,14 @@ async def _app(scope: Any, receive: Any, send: Any) -> None:
         raise RuntimeError("broken on purpose")
     elif path == "/refuse":
         await _answer(send, b"too large", status=413)
+    elif path == "/drain":
+        from vclone_edge import stream
+
+        stream.DRAIN_S = 1.0  # type: ignore[misc]  # ten in earnest
+        if await stream.drain_body(receive):
+            await _answer(send, b"all of it")
+        else:
+            await _answer(send, b"too slow", status=408, extra=[(b"connection", b"close")])
     elif path == "/read":
         size = 0
         while True:
