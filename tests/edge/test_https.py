@@ -38,6 +38,7 @@ async def visitor(platform: Platform, **settings: Any) -> Visitor:
     return Visitor(Client(build_app(edge)), make_issuer(IssuerConfig(platform.folder / "data", "apps.example")))
 
 
+@pytest.mark.product("B12.5")
 @pytest.mark.parametrize(
     ("url", "location"),
     [

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import itertools
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from tests.engine import probes
@@ -111,6 +112,7 @@ def judge(data: bytes, expected: tuple[str, ...]) -> str | None:
     return None if found in expected else f"{found or 'nothing'} instead of {' or '.join(expected)}"
 
 
+@pytest.mark.product("B1.5")
 def test_each_request_is_refused_or_served_as_its_one_host(start_edge: StartEdge, engine: str) -> None:
     edge = start_edge()
     wrong = {}
