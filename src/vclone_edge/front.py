@@ -181,7 +181,7 @@ class Front:
         """Look for another worker for a request that lost its own."""
         arrival = Arrival(self, old.client, head=head, retries=retries)
         old.become(arrival)
-        arrival.find_worker()
+        arrival.go_on()
 
     def visit(self, old: Connection, head: bytes) -> None:
         """Have a first request answered over a lane."""
