@@ -86,14 +86,15 @@ class EdgeApp:
                 return None
             said = parts.https.headers if peer.is_tls else ()
         answer, hot, counters = recalled.answer, recalled.hot, parts.counters
+        given = _without(answer.headers, said) if said else answer.headers
         request_id = parts.request_ids.next()
         counters.requests += 1
         named = (b"x-vclone-id", request_id.encode())
         if hot is None:
-            headers, body = (*answer.headers, named, *said, HIT), answer.body
+            headers, body = (*given, named, *said, HIT), answer.body
         else:
             counters.hot_hits += 1
-            headers, body = (*answer.headers, named, *said, HIT, hot.age()), hot.cut(answer.span)
+            headers, body = (*given, named, *said, HIT, hot.age()), hot.cut(answer.span)
         if scope["method"] == "HEAD":
             body = b""
         counters.by_status[answer.status // 100] += 1
@@ -268,7 +269,7 @@ class _Exchange:
                 self.send,
                 self.receive,
                 answer,
-                [*answer.headers, *self.extra],
+                _join(answer.headers, self.extra),
                 store=self.parts.objects,
                 key=key,
                 can_send_path=can_send_path,
@@ -299,11 +300,21 @@ class _Exchange:
         self.status = status
         body = b"" if self.scope["method"] == "HEAD" else body
         self.sent_bytes = len(body)
-        await send_bytes(self.send, status, [*headers, *self.extra], body)
+        await send_bytes(self.send, status, _join(headers, self.extra), body)
 
     def write_log(self, took_s: float) -> None:
         cache = next((value.decode() for name, value in self.extra if name == b"x-vclone-cache"), "")
         _log_request(self.parts, self.scope, self.request_id, self.host, self.status, cache, self.sent_bytes, took_s)
+
+
+def _join(headers: Headers, extra: Headers) -> Headers:
+    """Return the fields of a response: what the platform says stands in the place of what a rule says."""
+    return (*_without(headers, extra), *extra)
+
+
+def _without(headers: Headers, others: Headers) -> Headers:
+    taken = {name for name, _ in others}
+    return tuple(pair for pair in headers if pair[0] not in taken)
 
 
 def _log_request(

@@ -9,6 +9,7 @@ from tests.edge.client import Client, Reply
 from tests.edge.conftest import Platform
 
 from vclone_certificates_internal import make_issuer
+from vclone_core.models import Route
 from vclone_core.protocols import IssuerConfig
 from vclone_edge.app import build_app
 from vclone_edge.tls import identify
@@ -30,8 +31,8 @@ class Visitor:
         return await self.client.get(url, **facts)
 
 
-async def visitor(platform: Platform, **settings: Any) -> Visitor:
-    await platform.publish(HOST, {"/index.html": b"hi"})
+async def visitor(platform: Platform, *, routes: tuple[Route, ...] = (), **settings: Any) -> Visitor:
+    await platform.publish(HOST, {"/index.html": b"hi"}, routes=routes)
     edge = await platform.start_edge(
         base_domain="apps.example", edge_certificate_issuer="internal", edge_tls_port=443, **settings
     )
@@ -50,7 +51,6 @@ async def visitor(platform: Platform, **settings: Any) -> Visitor:
         ("http://127.0.0.1/.well-known/vclone/ready", None),
     ],
 )
-@pytest.mark.product("B12.5")
 async def test_http_is_sent_on_to_https(platform: Platform, url: str, location: str | None) -> None:
     reply = await (await visitor(platform)).ask(url)
     assert (reply.status == 308) == (location is not None)
@@ -74,6 +74,17 @@ async def test_hsts_is_said_over_tls_only_and_with_every_answer(platform: Platfo
         reply = await shop.ask(f"http://{HOST}{path}", connected_for=HOST)
         assert (reply.status, reply["strict-transport-security"]) == (status, "max-age=31536000")
     assert (await shop.ask(f"http://{HOST}/"))["strict-transport-security"] is None
+
+
+@pytest.mark.product("B12.5")
+async def test_what_was_answered_before_is_judged_again_on_each_connection(platform: Platform) -> None:
+    own = Route(src="/.*", headers={"strict-transport-security": "max-age=1"}, is_continue=True)
+    shop = await visitor(platform, routes=(own,), edge_hsts_s=31_536_000)
+    for _ in range(3):
+        over_tls = await shop.ask(f"http://{HOST}/", connected_for=HOST)
+        assert (over_tls.status, over_tls["strict-transport-security"]) == (200, "max-age=31536000")
+        assert (await shop.ask(f"http://{HOST}/")).status == 308
+        assert (await shop.ask(f"http://{HOST}/", connected_for="deep.shop.apps.example")).status == 421
 
 
 @pytest.mark.parametrize(
