@@ -161,6 +161,34 @@ class Redeploy(Body):
     settings: ProjectSettingsBody | None = None
 
 
+class NewVariableBody(Body):
+    """One value for one or more targets; `branch`: for that branch's previews alone."""
+
+    key: Line
+    value: str
+    targets: Annotated[list[Line], Field(max_length=3)] = ["production", "preview", "development"]
+    branch: Line | None = None
+    is_sensitive: bool = False
+    is_build: bool = True
+    is_run: bool = True
+
+
+class NewVariables(Body):
+    """`replace`: in the place of those that are there; else one that is there is a problem."""
+
+    variables: Annotated[list[NewVariableBody], Field(min_length=1, max_length=1000)]
+    replace: bool = False
+
+
+class VariableChange(Body):
+    """Fields left out, or null, keep their values."""
+
+    value: str | None = None
+    is_sensitive: bool | None = None
+    is_build: bool | None = None
+    is_run: bool | None = None
+
+
 class Acknowledgement(Body):
     version: Annotated[int, Field(ge=0, le=2**63 - 1)]
 
@@ -194,6 +222,11 @@ class DiffQuery(Query):
     """`to`: the id or host of the deployment that is compared with this one."""
 
     to: Line
+
+
+class ValuesQuery(Query):
+    target: Literal["production", "preview", "development"] = "development"
+    branch: Line | None = None
 
 
 class LogsQuery(Query):

@@ -462,6 +462,13 @@ class StepFailed(VcloneError):
     code, status, exit_code = "step_failed", 422, 20
 
 
+class VariablesUnreadable(StepFailed):
+    """The project's environment variables can't be read: {why}."""
+
+    code = "variables_unreadable"
+    hint = "Bring the key they were sealed with back (`vclone keys ls`), or set their values anew."
+
+
 class CloneFailed(StepFailed):
     """The source could not be fetched: {what}."""
 

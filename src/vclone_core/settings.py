@@ -44,6 +44,9 @@ class Settings(BaseSettings):
         SecretStr(""),
         description="Keys of secrets in the database, `ID:BASE64,…`, the sealing one first. Else of the secret key.",
     )
+    secrets_path: Path | None = Field(
+        None, description="JSON file whose `encryption_keys` count instead; `vclone keys rotate` adds one, unnoticed."
+    )
     edge_token: SecretStr = Field(SecretStr(""), description="Shared by API and edges; opens `/internal`.")
 
     edge_host: str = Field("127.0.0.1", description="Address the edge listens on.")

@@ -181,7 +181,7 @@ class Front:
         """Look for another worker for a request that lost its own."""
         arrival = Arrival(self, old.client, head=head, retries=retries)
         old.become(arrival)
-        arrival.go_on()
+        arrival.find_worker()
 
     def visit(self, old: Connection, head: bytes) -> None:
         """Have a first request answered over a lane."""

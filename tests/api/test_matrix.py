@@ -11,9 +11,10 @@ import pytest
 
 from vclone_api.guard import Route
 from vclone_api.routes import ROUTES
-from vclone_core.actions import accounts, hooks, invitations, projects, sessions, tokens
+from vclone_core.actions import accounts, hooks, invitations, projects, sessions, tokens, variables
 from vclone_core.models import Actor, Deployment, Project
 from vclone_core.rules.access import PERMISSIONS, SCOPES
+from vclone_core.rules.variables import NewVariable
 
 from .conftest import Api, add_caller
 
@@ -42,6 +43,11 @@ MATRIX = {
     "GET /api/git-tokens": "-+x+++xxx++",
     "PUT /api/git-tokens/<host>": "-+xx++xxxx+",
     "DELETE /api/git-tokens/<host>": "-+xx+0xxxx0",  # the first of a team that asks finds what was put there
+    "GET /api/env/<project>": "-0+++++++++",
+    "POST /api/env/<project>": "-0x++++xx++",
+    "GET /api/env/<project>/values": "-0x++++xx++",
+    "PATCH /api/env/<project>/<variable>": "-0x++++xx++",
+    "DELETE /api/env/<project>/<variable>": "-0x++++xx++",
     "POST /api/hooks/<token>": "00000000000",  # a token of another kind
     "GET /api/deployments": "-0+++++++++",
     "POST /api/deployments": "-0x++++x+++",
@@ -156,6 +162,11 @@ class World:
         hook, _ = await hooks.create_hook(self.api.platform, self.api.owner, self.project, name="cms")
         return hook.id
 
+    async def fresh_variable(self, _caller: str) -> str:
+        asked = NewVariable(f"K_{secrets.token_hex(8)}", "v", ("preview",))
+        (made,) = await variables.save_variables(self.api.platform, self.api.owner, self.project, [asked])
+        return made.id
+
     async def doomed_project(self, _caller: str) -> str:
         return (await self.api.project()).name
 
@@ -164,6 +175,8 @@ BODIES: dict[str, Callable[[World], dict[str, Any]]] = {
     "POST /api/projects": lambda w: {"name": f"p-{secrets.token_hex(4)}"},
     "PATCH /api/projects/<project>": lambda w: {"is_publishing_paused": True},
     "POST /api/projects/<project>/hooks": lambda w: {"name": "cms"},
+    "POST /api/env/<project>": lambda w: {"variables": [{"key": f"K_{secrets.token_hex(8)}", "value": "v"}]},
+    "PATCH /api/env/<project>/<variable>": lambda w: {"value": "w"},
     "PATCH /api/projects/<project>/retention": lambda w: {"preview_days": 7},
     "POST /api/projects/<project>/collect": lambda w: {"dry_run": True},
     "POST /api/projects/<project>/blobs/missing": lambda w: {"sha256": []},
@@ -195,6 +208,7 @@ FRESH: dict[str, Callable[[World, str], Awaitable[str]]] = {
     "<token>": World.fresh_token,
     "<session>": World.fresh_session,
     "<hook>": World.fresh_hook,
+    "<variable>": World.fresh_variable,
 }
 QUERIES: dict[str, Callable[[World], dict[str, str]]] = {
     "GET /api/deployments/<deployment>/diff": lambda w: {"to": w.deployment.id},
@@ -281,6 +295,9 @@ async def test_a_restricted_member_finds_no_other_project(world: World) -> None:
     deployment = await api.live(hidden)
     refused = [
         ("GET", f"/api/projects/{hidden.name}", None),
+        ("GET", f"/api/env/{hidden.name}", None),
+        ("GET", f"/api/env/{hidden.name}/values", None),
+        ("POST", f"/api/env/{hidden.name}", {"variables": [{"key": "K", "value": "v"}]}),
         ("GET", f"/api/projects/{hidden.id}", None),
         ("PATCH", f"/api/projects/{hidden.id}", {"is_publishing_paused": True}),
         ("POST", f"/api/projects/{hidden.id}/rollback", {}),

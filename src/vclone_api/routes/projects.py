@@ -9,7 +9,7 @@ from vclone_core.rules.blobframes import CONTENT_TYPE
 from .. import bodies
 from ..guard import EDGE, OPEN, Route
 from ..internal import events, sites
-from ..views import deployments, gittokens, hooks, projects, shapes, storage, system
+from ..views import deployments, gittokens, hooks, projects, shapes, storage, system, variable_shapes, variables
 
 # A rollback or promote waits up to two seconds for receipts; an upload takes as long as its client's line.
 ROUTES: Final[tuple[Route, ...]] = (
@@ -104,6 +104,33 @@ ROUTES: Final[tuple[Route, ...]] = (
         body=bodies.NewGitToken,
     ),
     Route("DELETE", "/api/git-tokens/<host>", gittokens.delete_git_token, "change git access", status=204),
+    Route("GET", "/api/env/<project>", variables.list_variables, "see variables", variable_shapes.VariableList),
+    Route(
+        "POST",
+        "/api/env/<project>",
+        variables.create_variables,
+        "change variables",
+        variable_shapes.VariableList,
+        status=201,
+        body=bodies.NewVariables,
+    ),
+    Route(
+        "GET",
+        "/api/env/<project>/values",
+        variables.show_values,
+        "read values of variables",
+        variable_shapes.VariableValues,
+        query=bodies.ValuesQuery,
+    ),
+    Route(
+        "PATCH",
+        "/api/env/<project>/<variable>",
+        variables.change_variable,
+        "change variables",
+        variable_shapes.VariableShape,
+        body=bodies.VariableChange,
+    ),
+    Route("DELETE", "/api/env/<project>/<variable>", variables.delete_variable, "change variables", status=204),
     Route("POST", "/api/hooks/<token>", hooks.call_hook, OPEN, shapes.CalledHook, status=201),
     Route(
         "GET",

@@ -9,13 +9,13 @@ from datetime import datetime
 from typing import Any, Final, TypedDict
 from urllib.parse import urlsplit
 
+from vclone_core.actions.keys import git_token_identity, ring_of
 from vclone_core.actions.platform import Platform, new_id
 from vclone_core.errors import InvalidFields, NotFound
 from vclone_core.models import Actor, FieldProblem, Source
 from vclone_core.rules.access import require
 from vclone_core.rules.clones import GitAccess, check_git_url
-from vclone_core.rules.sealing import NONCE_BYTES, KeyRing, parse_ring, seal, unseal
-from vclone_core.settings import Settings
+from vclone_core.rules.sealing import NONCE_BYTES, seal, unseal
 
 # What hosts take for a user name beside a token: GitHub, GitLab, Gitea and Bitbucket all take this one.
 ACCOUNT: Final = "x-access-token"
@@ -47,7 +47,9 @@ async def save_token(platform: Platform, actor: Actor, host: str, token: str, *,
     if problems:
         raise InvalidFields(tuple(problems))
     token_id = new_id("git_token")
-    sealed = seal(ring_of(platform.settings), token, identity=_identity(token_id), nonce=os.urandom(NONCE_BYTES))
+    sealed = seal(
+        ring_of(platform.settings), token, identity=git_token_identity(token_id), nonce=os.urandom(NONCE_BYTES)
+    )
     row = await platform.db.fetch_one("save_git_token", token_id, actor.team_id, host.lower(), account, sealed.encode())
     assert row is not None
     return _shape(row)
@@ -74,17 +76,8 @@ async def find_access(platform: Platform, team_id: str, source: Source) -> GitAc
     row = await platform.db.fetch_one("fetch_git_token", team_id, parts.netloc.lower())
     if row is None:
         return None
-    value = unseal(ring_of(platform.settings), bytes(row["value"]).decode(), identity=_identity(row["id"]))
+    value = unseal(ring_of(platform.settings), bytes(row["value"]).decode(), identity=git_token_identity(row["id"]))
     return GitAccess(origin=f"{parts.scheme}://{parts.netloc}", account=row["account"], token=value)
-
-
-def ring_of(settings: Settings) -> KeyRing:
-    """Return the keys that secrets in the database are sealed with."""
-    return parse_ring(settings.encryption_keys.get_secret_value(), fallback=settings.secret_key.get_secret_value())
-
-
-def _identity(token_id: str) -> str:
-    return f"git_tokens/{token_id}/value"
 
 
 def _shape(row: Mapping[str, Any]) -> GitToken:

@@ -10,6 +10,7 @@ from pathlib import Path
 from vclone_core.actions.gittokens import find_access
 from vclone_core.actions.platform import Platform
 from vclone_core.actions.projects import missing_of, note_blobs
+from vclone_core.actions.variables import read_build_variables
 from vclone_core.build.buildlog import BuildLog, Sink
 from vclone_core.build.context import Build
 from vclone_core.errors import Invalid, NotFound
@@ -41,10 +42,10 @@ class ProjectBlobs:
         await note_blobs(self.platform, self.project_id, stored, since_s=since_s)
 
 
-def open_build(
+async def open_build(
     platform: Platform, claim: Claim, *, workspace: Path, sink: Sink, runner: BuildRunner, limits: BuildLimits
 ) -> Build:
-    """Return what `run_build` needs for one attempt."""
+    """Return what `run_build` needs for one attempt. Raises `VariablesUnreadable`."""
 
     async def fetch_previous() -> Sequence[Manifest]:
         return await fetch_previous_manifests(platform, claim)
@@ -75,6 +76,7 @@ def open_build(
         previous_sha=fetch_previous_sha,
         source_files=fetch_source_files,
         git_access=fetch_access,
+        environment=await read_build_variables(platform, claim),
     )
 
 

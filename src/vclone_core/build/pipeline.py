@@ -55,6 +55,8 @@ async def run_build(build: Build) -> Manifest:
         stack.push_async_callback(build.log.close)
         await build.log.hide(list_secrets(environment=build.environment, settings=build.settings.list_secrets()))
         try:
+            if build.environment:
+                await build.log.line(f"Variables of the project: {', '.join(build.environment)}")
             for step, run_step in STEPS:
                 async with build.log.step(step):
                     await run_step(work)

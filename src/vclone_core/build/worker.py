@@ -70,7 +70,7 @@ def pipeline_with(platform: Platform, runner: BuildRunner) -> RunBuild:
 
     async def run(claim: Claim, workspace: Path, sink: LogSink) -> Manifest:
         return await run_build(
-            open_build(platform, claim, workspace=workspace, sink=sink, runner=runner, limits=limits)
+            await open_build(platform, claim, workspace=workspace, sink=sink, runner=runner, limits=limits)
         )
 
     return run

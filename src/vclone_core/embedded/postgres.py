@@ -100,7 +100,17 @@ def prepare_postgres(
         stop_signal=signal.SIGINT,  # the fast shutdown: sessions are ended, data is written
         death_signal=signal.SIGINT,
     )
-    return command, f"postgresql://{USER}@{quote(str(socket_dir), safe='')}:{PORT}/postgres"
+    return command, _url(socket_dir)
+
+
+def find_url(run_dir: Path) -> str | None:
+    """Return the URL of the server whose sockets are in `run_dir`; None when none has any there."""
+    socket_dir = run_dir / "pg"
+    return _url(socket_dir) if (socket_dir / f".s.PGSQL.{PORT}").exists() else None
+
+
+def _url(socket_dir: Path) -> str:
+    return f"postgresql://{USER}@{quote(str(socket_dir), safe='')}:{PORT}/postgres"
 
 
 def _place(data_dir: Path, account: Account | None) -> str:

@@ -49,6 +49,10 @@ PERMISSIONS: Final[Mapping[str, Permission]] = MappingProxyType(
         "promote a deployment": Permission(_MAKERS, "deploy"),
         "roll back": Permission(_MAKERS, "deploy"),
         "pin a deployment": Permission(_MAKERS, "deploy"),
+        "see variables": Permission(_EVERYBODY, "read"),
+        # Of those that aren't sensitive: nobody is shown these.
+        "read values of variables": Permission(_MAKERS, "manage"),
+        "change variables": Permission(_MAKERS, "manage"),
         "collect storage": Permission(_KEEPERS, "manage"),
         "see git access": Permission(_MAKERS, "manage", for_restricted=False),
         "change git access": Permission(_KEEPERS, "admin", for_restricted=False),

@@ -13,3 +13,10 @@ select id, host, account, value from git_tokens where team_id = $1 and host = $2
 
 -- name: delete_git_token
 delete from git_tokens where team_id = $1 and host = $2;
+
+-- name: list_sealed_git_tokens
+select id, value from git_tokens where id > $1 order by id limit $2;
+
+-- name: replace_sealed_git_token
+-- Nothing is replaced that was changed since it was read.
+update git_tokens set value = $3 where id = $1 and value = $2;
