@@ -96,6 +96,9 @@ MATRIX: dict[str, tuple[int, int, int, int]] = {
     "POST /sign-out": (401, 303, 303, 303),
     "GET /projects/<project>": (401, 404, 200, 200),
     "POST /projects/<project>/rollback": (401, 404, 403, 409),
+    "GET /projects/<project>/env": (401, 404, 200, 200),
+    "POST /projects/<project>/env": (401, 404, 403, 400),
+    "POST /projects/<project>/env/<variable>/delete": (401, 404, 403, 404),
     "GET /deployments/<deployment>": (401, 404, 200, 200),
     "POST /deployments/<deployment>/cancel": (401, 404, 403, 409),
     "POST /deployments/<deployment>/redeploy": (401, 404, 403, 303),
@@ -214,7 +217,7 @@ async def test_a_viewer_sees_no_buttons(api: Api) -> None:
     project = await api.project()
     first, _ = await api.live(project), await api.live(project)
     viewer = await browser_of(api, "viewer")
-    for path in (f"/projects/{project.name}", f"/deployments/{first.id}"):
+    for path in (f"/projects/{project.name}", f"/projects/{project.name}/env", f"/deployments/{first.id}"):
         text = (await viewer.get(path))[1]
         assert re.findall(r'<form method="post" action="([^"]*)"', text) == ["/sign-out"]
 
@@ -239,7 +242,16 @@ async def test_pages_keep_to_their_content_policy(api: Api) -> None:
     browser = await browser_of(api, "owner")
     static = set()
     paths = ("/", f"/projects/{project.name}", f"/deployments/{waiting.id}", "/nothing")
-    for path in (*paths, "/account", "/team", "/teams", "/tokens", "/audit", "/device"):
+    for path in (
+        *paths,
+        f"/projects/{project.name}/env",
+        "/account",
+        "/team",
+        "/teams",
+        "/tokens",
+        "/audit",
+        "/device",
+    ):
         text = (await browser.get(path))[1]
         assert not re.search(r"<style|\sstyle=|\son\w+=|javascript:", text)
         assert not re.search(r"<script(?! src=)", text)
