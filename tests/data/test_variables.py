@@ -16,6 +16,7 @@ from pydantic import SecretStr
 from vclone_core.actions import gittokens, variables
 from vclone_core.actions.keys import count_by_key, ring_of, seal_anew
 from vclone_core.actions.platform import Platform
+from vclone_core.actions.projects import delete_project
 from vclone_core.errors import BadSettings, Forbidden, Invalid, InvalidFields, NotFound, VariablesUnreadable
 from vclone_core.models import Project, Source
 from vclone_core.rules.variables import TOTAL_BYTES, NewVariable
@@ -189,6 +190,15 @@ async def test_a_variable_of_another_project_is_none(keyed: World) -> None:
         await variables.change_variable(keyed.platform, keyed.actor, other, one.id, value="2")
     assert await variables.delete_variable(keyed.platform, keyed.actor, project, one.id) == "A"
     assert await values(keyed, project) == {}
+
+
+async def test_a_deleted_project_s_variables_are_gone(keyed: World) -> None:
+    project = await keyed.project()
+    await save(keyed, project, "A", "1")
+    await delete_project(keyed.platform, keyed.actor, project)
+    assert await keyed.platform.db.fetch("list_variables", project.id) == []
+    with pytest.raises(NotFound):
+        await save(keyed, project, "A", "1")
 
 
 async def test_keys_change_while_others_write(world: World, tmp_path: Path) -> None:

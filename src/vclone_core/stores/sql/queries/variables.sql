@@ -17,6 +17,9 @@ where id = $1 and project_id = $2;
 -- name: delete_variable
 delete from environment_variables where id = $1 and project_id = $2 returning key, target, branch;
 
+-- name: delete_variables
+delete from environment_variables where project_id = $1;
+
 -- name: list_sealed_variables
 select v.id, p.team_id, v.project_id, v.target, v.branch, v.key, v.version, v.value
 from environment_variables v join projects p on p.id = v.project_id
