@@ -15,7 +15,7 @@ from vclone_core.models import FieldProblem
 
 _START: Final = re.compile(r"[ \t]*(?:export[ \t]+)?(?P<key>[^=\s#'\"`]*)[ \t]*(?P<sign>=?)[ \t]*")
 _COMMENT: Final = re.compile(r"[ \t]*(?:#[^\n]*)?(?=\n|\Z)")
-_BARE: Final = re.compile(r"[^\n]*?(?=[ \t]+#|[ \t]*(?:\n|\Z))")
+_BARE: Final = re.compile(r"[^\n]*")
 _QUOTED: Final = {
     "'": re.compile(r"'([^']*)'"),
     "`": re.compile(r"`([^`]*)`"),
@@ -69,7 +69,9 @@ def parse_dotenv(text: str) -> DotEnv:
             if not problem:
                 values[key] = value
                 references.discard(key)
-                if text[at - 1 : at] not in ("'", "`") and _REFERENCE.search(text, start.end(), at):
+                quote = text[start.end() : start.end() + 1]
+                # Within double quotes as it is written: there `\$` says that none is meant.
+                if quote not in ("'", "`") and _REFERENCE.search(text[start.end() : at] if quote == '"' else value):
                     references.add(key)
                 if not _COMMENT.match(text, at):
                     problem = "goes on after the closing quote"
@@ -87,12 +89,12 @@ def format_dotenv(values: Mapping[str, str]) -> str:
 def _read_value(text: str, at: int) -> tuple[str, int, str]:
     quote = text[at : at + 1]
     if quote not in _QUOTED or not quote:
-        bare = _BARE.match(text, at)
-        assert bare is not None
-        # `KEY= # nothing`: the spaces before the comment were taken for those after the sign.
-        if bare[0].startswith("#") and text[at - 1] in " \t":
-            return "", at, ""
-        return bare[0], bare.end(), ""
+        line = _BARE.match(text, at)
+        assert line is not None
+        # `KEY= # nothing`: the space before the comment was taken for one after the sign.
+        if line[0].startswith("#") and text[at - 1] in " \t":
+            return "", line.end(), ""
+        return re.split(r"[ \t]#", line[0], maxsplit=1)[0].rstrip(" \t"), line.end(), ""
     found = _QUOTED[quote].match(text, at)
     if found is None:
         return "", at, f"has a {quote} that is never closed"
