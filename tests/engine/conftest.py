@@ -150,3 +150,13 @@ def start_edge(tmp_path: Path, engine: str) -> Iterator[StartEdge]:
             edge.process.kill()
             edge.process.wait()
             wait_until(lambda: not any(is_alive(pid) for pid in children))  # noqa: B023
+
+
+# These start edges and wait out their limits.
+LONG = {"test_abuse.py", "test_lane.py", "test_life.py", "test_requests.py", "test_tls.py"}
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if item.path.parent == RUN.parent and item.path.name in LONG:
+            item.add_marker(pytest.mark.engine)
