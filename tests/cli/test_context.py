@@ -64,5 +64,5 @@ def test_the_file_is_private_and_replaced_whole(tmp_path: Path) -> None:
     for token in ("first", "second"):
         save_platform(path, api_url=LATEST, token=token, data_dir="/data")
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
-    assert json.loads(path.read_text()) == {"api_url": LATEST, "token": "second", "data_dir": "/data"}
+    assert json.loads(path.read_text()) == {"api_url": LATEST, "token": "second", "data_dir": "/data", "team": ""}
     assert [p.name for p in path.parent.iterdir()] == ["platform.json"]
