@@ -11,7 +11,8 @@ import pytest
 from cryptography import x509
 from cryptography.x509 import verification
 
-from vclone_certificates_internal import InternalIssuer, make_issuer
+from vclone_certificates_internal import make_issuer
+from vclone_certificates_internal.authority import InternalIssuer
 from vclone_core import IssuerConfig, errors
 
 
