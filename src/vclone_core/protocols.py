@@ -100,6 +100,12 @@ class ObjectStore(Protocol):
     async def delete(self, keys: Sequence[str]) -> None:
         """Remove objects; missing ones are no error."""
 
+    def find_path(self, key: str) -> Path | None:
+        """Return where an object's bytes lie on this machine if it is there, or None where the store has no such place.
+
+        For reading only. Does no I/O.
+        """
+
     def presign(self, key: str, *, expires_s: int) -> str | None:
         """Return a URL that a plain HTTP GET can read the object from, or None where the store has no such thing.
 

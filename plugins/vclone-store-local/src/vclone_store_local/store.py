@@ -142,6 +142,9 @@ class FolderStore:
         paths = [self._path(key) for key in keys]
         await self._run(lambda: files.delete(self.root, paths))
 
+    def find_path(self, key: str) -> Path | None:
+        return self._path(key)
+
     def presign(self, key: str, *, expires_s: int) -> str | None:
         return None
 

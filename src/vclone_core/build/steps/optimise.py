@@ -81,14 +81,17 @@ async def optimise_files(work: Work) -> None:
     immutable = work.detection.definition.immutable if work.detection else ()
     improve = _ask_plugins(work)
     loop = asyncio.get_running_loop()
+    objects, project_id = work.build.objects, work.build.claim.project.id
     root = await asyncio.to_thread(open_folder, work.output)
     made = _Made()
     try:
         with ThreadPoolExecutor(THREADS, thread_name_prefix="optimise") as threads:
-            task = _Task(root, known, shelf, immutable, improve)
+            task = _Task(
+                root, known, shelf, immutable, improve, lambda sha256: objects.find_path(blob_key(project_id, sha256))
+            )
 
             async def optimise(batch: Sequence[OutputFile]) -> None:
-                stored = await _fetch(work.build, [file for file in batch if task.reads(file)])
+                stored = await _fetch(work.build, [file for file in batch if task.fetches(file)])
                 one = await loop.run_in_executor(threads, task.run, batch, stored)
                 made.entries |= one.entries
                 made.bodies |= one.bodies
@@ -159,9 +162,7 @@ async def _fetch(build: Build, files: Sequence[OutputFile]) -> dict[str, bytes]:
             async with build.objects.open(blob_key(build.claim.project.id, file.sha256)) as body:
                 bodies[file.sha256] = b"".join([chunk async for chunk in body.chunks])
         except NotFound as error:
-            raise OutputRefused(
-                what=f"the bytes of {file.path} are gone from the store", hint="Deploy again."
-            ) from error
+            raise _gone(file) from error
 
     await run_each(files, fetch, in_flight=min(FETCHES, len(files)))
     return bodies
@@ -176,6 +177,11 @@ class _Task:
     shelf: _Shelf
     immutable: Sequence[str]
     improve: Callable[[OutputFile, FileEntry, bytes], bytes] | None
+    find_path: Callable[[str], Path | None]
+
+    def fetches(self, file: OutputFile) -> bool:
+        """Say whether the bytes of a file have to be asked of a store on another machine."""
+        return self.reads(file) and self.find_path(file.sha256 or "") is None
 
     def reads(self, file: OutputFile) -> bool:
         """Say whether the bytes of a file that lies in the store alone are needed."""
@@ -184,13 +190,14 @@ class _Task:
         return self._is_improved(file.size) or self._is_compressed(file.sha256, file.size, _type_of(file))
 
     def run(self, batch: Sequence[OutputFile], stored: Mapping[str, bytes]) -> _Made:
-        """Optimise some files, in a thread; `stored` has the bytes of those that `reads` asked for."""
+        """Optimise some files, in a thread; `stored` has the bytes of those that `fetches` asked for."""
         made = _Made()
         for file in batch:
             type_ = _type_of(file)
             is_immutable = is_fingerprinted(file.path, type_, immutable=self.immutable, is_copied=file.is_copied)
             if file.sha256 is not None:
-                body, sha256, size = stored.get(file.sha256), file.sha256, file.size
+                body = (stored.get(file.sha256) or self._read_stored(file)) if self.reads(file) else None
+                sha256, size = file.sha256, file.size
             else:
                 body, sha256, size = self._read(file)
                 made.bodies[sha256] = replace(file, size=size)
@@ -223,6 +230,13 @@ class _Task:
         with os.fdopen(descriptor, "rb", 0) as source:
             return _read(source)
 
+    def _read_stored(self, file: OutputFile) -> bytes:
+        path = self.find_path(file.sha256 or "")
+        try:
+            return path.read_bytes() if path is not None else b""
+        except FileNotFoundError as error:
+            raise _gone(file) from error
+
     def _compress(self, body: bytes, bodies: dict[str, Body]) -> dict[str, Variant]:
         variants = {}
         for coding, compress in _CODINGS.items():
@@ -232,6 +246,10 @@ class _Task:
                 variants[coding] = Variant(sha256, len(smaller))
                 bodies[sha256] = self.shelf.keep(sha256, smaller)
         return variants
+
+
+def _gone(file: OutputFile) -> OutputRefused:
+    return OutputRefused(what=f"the bytes of {file.path} are gone from the store", hint="Deploy again.")
 
 
 def _type_of(file: OutputFile) -> str:
