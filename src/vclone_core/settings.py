@@ -61,6 +61,7 @@ class Settings(BaseSettings):
     edge_public_tls_port: int | None = Field(None, ge=1, le=65535, description="TLS port in URLs, when not that one.")
     edge_https_redirect: bool = Field(True, description="Send http:// on to https:// for hosts with a certificate.")
     edge_hsts_s: int = Field(0, ge=0, description="Have browsers insist on https:// this long (HSTS); 0: don't.")
+    edge_http3: bool = Field(False, description="Also offer HTTP/3, on the UDP port of the TLS port's number.")
     edge_h2_prior_knowledge: bool = Field(False, description="Accept HTTP/2 without TLS, by prior knowledge.")
     edge_connections_per_address: int = Field(
         100, ge=1, le=60_000, description="Open connections per client address, or IPv6 /64; raise it behind a proxy."

@@ -18,6 +18,7 @@ from vclone_edge.tls import Coverage, open_issuer
 # Authorities check a domain there, over http:// only (RFC 8555 §8.3).
 CHALLENGES: Final = "/.well-known/acme-challenge/"
 REFRESH_S: Final = 5.0
+ALTERNATIVE_S: Final = 86_400
 
 
 class Https:
@@ -31,6 +32,9 @@ class Https:
         headers: list[tuple[bytes, bytes]] = []
         if settings.edge_hsts_s:
             headers.append((b"strict-transport-security", b"max-age=%d" % settings.edge_hsts_s))
+        if settings.edge_http3:
+            # RFC 7838: the same host, on this port, by HTTP/3.
+            headers.append((b"alt-svc", b'h3=":%d"; ma=%d' % (self._port, ALTERNATIVE_S)))
         self.headers: Headers = tuple(headers)
 
     def passes(self, host: str, peer: Peer) -> bool:

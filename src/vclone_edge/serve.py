@@ -2,7 +2,8 @@
 
     public port -> front (connections, TLS, limits) -> Unix socket -> worker (granian, hypercorn) -> app
 
-With `VCLONE_EDGE_SERVER=hypercorn` the workers are hypercorn's, behind the same front.
+With `VCLONE_EDGE_SERVER=hypercorn` the workers are hypercorn's, behind the same front. With `VCLONE_EDGE_HTTP3` one
+process more speaks HTTP/3 on the TLS port's UDP side, and runs the app itself.
 """
 
 from __future__ import annotations
@@ -63,6 +64,7 @@ def main(settings: Settings, *, target: str = APP) -> int:
         from vclone_edge.hypercorn_engine import check_version
 
         check_version()
+    _check_http3(settings)
     descriptors = _raise_descriptor_limit()
     certificates = None
     if settings.has_tls:
@@ -73,7 +75,8 @@ def main(settings: Settings, *, target: str = APP) -> int:
     roster = Roster(folder, workers=settings.edge_workers)
     # A connection takes a descriptor on each side of the front; one fifth stays free for everything else.
     per_front = max(1, int(descriptors * 0.8 / 2))
-    gate = Gate(fronts=settings.edge_fronts, per_address=settings.edge_connections_per_address, per_front=per_front)
+    rows = settings.edge_fronts + int(settings.edge_http3)
+    gate = Gate(fronts=rows, per_address=settings.edge_connections_per_address, per_front=per_front)
     try:
         run_worker = _run_hypercorn if settings.edge_server == "hypercorn" else _run_granian
         workers: list[Callable[[int], None]] = [
@@ -84,10 +87,14 @@ def main(settings: Settings, *, target: str = APP) -> int:
             partial(_run_front, settings, index, plain, secure, certificates, roster, gate)
             for index in range(settings.edge_fronts)
         ]
+        quic: list[Callable[[int], None]] = []
+        if settings.edge_http3 and certificates is not None:
+            quic.append(partial(_run_http3, settings, target, plain, secure, certificates, gate))
         _log.info("edge.listening", addresses=[_describe(listener) for listener in plain + secure])
         return Supervisor(
             fronts=fronts,
             workers=workers,
+            quic=quic,
             listeners=plain + secure,
             roster=roster,
             drain_s=settings.edge_drain_s,
@@ -166,6 +173,38 @@ def _run_hypercorn(
         header_s=settings.edge_header_s,
         drain_s=settings.edge_drain_s,
     )
+
+
+def _check_http3(settings: Settings) -> None:
+    """Raise `BadSettings` where HTTP/3 is asked for and can't be."""
+    if not settings.edge_http3:
+        return
+    if not settings.has_tls:
+        raise BadSettings(problems="VCLONE_EDGE_HTTP3: HTTP/3 needs TLS: set VCLONE_EDGE_CERTIFICATES or an issuer.")
+    from vclone_edge import hypercorn_engine, quic
+
+    quic.check_version()
+    # Whose lifespan and drain the process for HTTP/3 runs in.
+    hypercorn_engine.check_version()
+
+
+def _run_http3(
+    settings: Settings,
+    target: str,
+    plain: list[socket.socket],
+    secure: list[socket.socket],
+    certificates: Certificates,
+    gate: Gate,
+    _generation: int,
+) -> None:
+    from vclone_edge.http3_engine import run_http3
+
+    configure_log(process="edge-quic-0", log_format=settings.log_format, log_level=settings.log_level)
+    gate.enter_as(settings.edge_fronts)
+    addresses = [listener.getsockname()[:2] for listener in secure]
+    for listener in plain + secure:
+        listener.close()
+    run_http3(settings, app=load_app(target), addresses=addresses, certificates=certificates, gate=gate)
 
 
 def _open_listeners(settings: Settings, *, with_tls: bool) -> tuple[list[socket.socket], list[socket.socket]]:

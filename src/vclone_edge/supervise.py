@@ -1,4 +1,4 @@
-"""Keeps the edge's processes: fronts and workers are forked from here, watched, replaced, and ended in order.
+"""Keeps the edge's processes: fronts, workers and HTTP/3's are forked from here, watched, replaced, ended in order.
 
 The supervisor itself serves nobody. It holds the public listeners, so that the death of a front loses no connection
 that it had not accepted yet, and it has no threads, so that forking is safe at any time. Its death is the death of
@@ -56,13 +56,14 @@ class Post:
 
 
 class Supervisor:
-    """Runs `fronts` and `workers` until SIGTERM or SIGINT; a second signal doesn't wait for anybody."""
+    """Runs `fronts`, `workers` and `quic` until SIGTERM or SIGINT; a second signal doesn't wait for anybody."""
 
     def __init__(
         self,
         *,
         fronts: list[Callable[[int], None]],
         workers: list[Callable[[int], None]],
+        quic: list[Callable[[int], None]],
         listeners: list[socket.socket],
         roster: Roster,
         drain_s: float,
@@ -72,6 +73,7 @@ class Supervisor:
         self._drain_s = drain_s
         self._posts = [Post("front", index, run) for index, run in enumerate(fronts)]
         self._posts += [Post("worker", index, run) for index, run in enumerate(workers)]
+        self._posts += [Post("quic", index, run) for index, run in enumerate(quic)]
         self._has_served = False
 
     def run(self) -> int:
@@ -242,6 +244,7 @@ class Supervisor:
         """Let fronts stop accepting, then workers finish what they have; return when all have ended, or are late."""
         _log.info("edge.draining", limit_s=self._drain_s)
         self._end_all(signal.SIGTERM, kind="front")
+        self._end_all(signal.SIGTERM, kind="quic")
         # Whoever shares them, the next edge, goes on listening; with nobody left, visitors are refused at once.
         for listener in self._listeners:
             listener.close()
