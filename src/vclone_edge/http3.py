@@ -145,7 +145,7 @@ class Connection:
             self.quic.consumed += self.quic.never_delivered(number)
         if number % 4:
             return
-        self._headless.pop(number, None)
+        self._begin(number)
         self.quic.reset_stream(number, ErrorCode.H3_REQUEST_CANCELLED)
         self.quic.stop(number, ErrorCode.H3_NO_ERROR)
         if self._drop(number):

@@ -113,6 +113,13 @@ class EdgeQuic(QuicConnection):
         finally:
             receiver.highest_offset = seen
 
+    def reset_stream(self, stream_id: int, error_code: int) -> None:
+        """End a stream, and let go of what waits on it: aioquic keeps that until the client has confirmed."""
+        super().reset_stream(stream_id, error_code)
+        stream = self._streams.get(stream_id)
+        if stream is not None and stream.sender._reset_error_code is not None:
+            stream.sender._buffer.clear()
+
     def never_delivered(self, stream_id: int) -> int:
         """Return how many bytes of a stream that was reset count as received, and were never handed on."""
         stream = self._streams.get(stream_id)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import base64
+import hashlib
 import ssl
 from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
@@ -16,6 +18,8 @@ from aioquic.h3.events import DataReceived, HeadersReceived
 from aioquic.quic.configuration import QuicConfiguration
 from aioquic.quic.connection import QuicConnection
 from aioquic.quic.events import ConnectionTerminated, QuicEvent, StreamReset
+from cryptography import x509
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 Fields = Iterable[tuple[str, str]]
 
@@ -95,6 +99,17 @@ class Http3Client(QuicConnectionProtocol):
         self._quic.stop_stream(number, 0x10C)
         self.transmit()
 
+    def leave_early(self, host: str, path: str) -> None:
+        """Want no answer before the request is whole."""
+        number = self._quic.get_next_available_stream_id()
+        self._quic.send_stream_data(number, b"")
+        self._quic.stop_stream(number, 0x10C)
+        self.transmit()
+        self.answers[number] = Answer()
+        fields = [(":method", "GET"), (":scheme", "https"), (":authority", host), (":path", path)]
+        self.http.send_headers(number, [(name.encode(), value.encode()) for name, value in fields], end_stream=True)
+        self.transmit()
+
     def begin_head(self) -> int:
         """Send the first bytes of a request's head, and no more."""
         number = self._quic.get_next_available_stream_id()
@@ -110,12 +125,17 @@ class Http3Client(QuicConnectionProtocol):
 
     def leaf(self) -> list[str]:
         """The names in the certificate that was served."""
-        from cryptography import x509
-
         certificate = self._quic.tls._peer_certificate
         assert certificate is not None
         names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
         return names.get_values_for_type(x509.DNSName)
+
+    def key_digest(self) -> str:
+        """The certificate's public key as Chromium names it."""
+        certificate = self._quic.tls._peer_certificate
+        assert certificate is not None
+        key = certificate.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+        return base64.b64encode(hashlib.sha256(key).digest()).decode()
 
 
 @asynccontextmanager

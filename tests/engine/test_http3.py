@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import re
+import shutil
 import socket
 import ssl
 import subprocess
@@ -23,6 +25,7 @@ from tests.edge.peer import TOKEN
 from tests.engine import probes
 from tests.engine.conftest import Edge, StartEdge, name_of, rss
 from tests.engine.h3client import Http3Client, open_http3
+from tests.ports import pick_port
 
 BASE = "apps.example"
 HOST = f"shop.{BASE}"
@@ -38,7 +41,7 @@ def authority(folder: Path) -> str:
     ).stdout
 
 
-async def start(start_edge: StartEdge, folder: Path, **settings: object) -> Edge:
+async def start(start_edge: StartEdge, folder: Path, *, says: str = "http3.listening", **settings: object) -> Edge:
     edge = await asyncio.to_thread(
         start_edge,
         edge_http3="true",
@@ -47,7 +50,7 @@ async def start(start_edge: StartEdge, folder: Path, **settings: object) -> Edge
         data_dir=folder / "data",
         **settings,
     )
-    await until(lambda: "http3.listening" in edge.log_text())
+    await until(lambda: says in edge.log_text())
     return edge
 
 
@@ -118,6 +121,40 @@ async def test_sites_are_served_by_http3(start_edge: StartEdge, platform: Platfo
         client.http.send_data(posted, b"x" * 1000, end_stream=True)
         client.transmit()
         assert (await client.finish(posted)).status == 405
+
+
+@pytest.mark.browser
+async def test_chromium_speaks_http3(start_edge: StartEdge, platform: Platform) -> None:
+    chromium = shutil.which("chromium") or shutil.which("google-chrome")
+    if chromium is None:
+        (pytest.fail if os.environ.get("VCLONE_REQUIRE") == "1" else pytest.skip)("Chromium is not installed")
+    from playwright.async_api import async_playwright
+
+    large = b"const large = 1; //" + b"x" * (3 * MIB)
+    page_of = b"<title>shop</title><link rel=icon href=data:,><script src=/large.js></script>"
+    await platform.publish(HOST, {"/index.html": page_of, "/large.js": large})
+    edge = await start_platform(start_edge, platform)
+    async with open_http3(edge.tls_port, HOST) as client:
+        trusted = client.key_digest()
+    arguments = [
+        "--no-sandbox",
+        f"--host-resolver-rules=MAP {HOST} 127.0.0.1",
+        f"--origin-to-force-quic-on={HOST}:{edge.tls_port}",
+        f"--ignore-certificate-errors-spki-list={trusted}",
+    ]
+    async with async_playwright() as playwright:
+        # The list of trusted keys counts only with a folder of its own.
+        browser = await playwright.chromium.launch_persistent_context(
+            platform.folder / "chromium", executable_path=chromium, args=arguments
+        )
+        page = await browser.new_page()
+        await page.goto(f"https://{HOST}:{edge.tls_port}/", wait_until="load")
+        seen = await page.evaluate(
+            "performance.getEntries().filter(e => e.nextHopProtocol).map(e => [e.nextHopProtocol, e.decodedBodySize])"
+        )
+        assert seen == [["h3", len(page_of)], ["h3", len(large)]]
+        assert await page.evaluate("large") == 1
+        await browser.close()
 
 
 async def test_answers_over_tcp_say_where_http3_is(start_edge: StartEdge, platform: Platform) -> None:
@@ -197,9 +234,12 @@ async def test_downloads_that_are_given_up_are_freed(start_edge: StartEdge, tmp_
             for number in numbers:
                 client.leave(number)
             await until_running(watcher, 0)
+            for _ in range(20):
+                client.leave_early(HOST, "/")
             client.start(HOST, f"/stream/{64 * MIB}")
             await until_running(watcher, 1)
         await until_running(watcher, 0)
+    assert len(edge.log_text().splitlines()) < 20
 
 
 async def test_unread_bodies_stop_their_sender(start_edge: StartEdge, tmp_path: Path) -> None:
@@ -281,6 +321,17 @@ async def test_a_drain_has_an_end(start_edge: StartEdge, tmp_path: Path) -> None
         edge.process.terminate()
         assert await asyncio.to_thread(edge.process.wait, 15) == 0
         await until(lambda: client.closed is not None)
+
+
+async def test_a_port_that_is_taken_is_waited_for(start_edge: StartEdge, tmp_path: Path) -> None:
+    tls_port = pick_port()
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as other:
+        other.bind(("127.0.0.1", tls_port))
+        edge = await start(start_edge, tmp_path, says="http3.port_taken", edge_tls_port=tls_port)
+        assert (await asyncio.to_thread(probes.get, edge.port, "/")).status == 200
+    await until(lambda: "http3.listening" in edge.log_text())
+    async with open_http3(tls_port, HOST) as client:
+        assert (await client.fetch(HOST, "/")).status == 200
 
 
 async def test_a_process_that_dies_is_replaced(start_edge: StartEdge, tmp_path: Path) -> None:
