@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Final, Protocol
 
@@ -11,6 +12,7 @@ from aioquic.h3.connection import ErrorCode
 from aioquic.h3.events import DataReceived, HeadersReceived
 from aioquic.quic import events
 
+from vclone_core.log import get_log
 from vclone_edge.exchange import Exchange, MalformedRequest, build_scope
 from vclone_edge.peers import plain_address, socket_name
 from vclone_edge.quic import EdgeH3, EdgeQuic
@@ -25,6 +27,8 @@ _FRAME_BYTES: Final = 2 * HEADER_BYTES
 # Envoy's rule, as on HTTP/2: so many requests within a second, and more than half of them reset.
 _REQUESTS_PER_S: Final = 500
 _PING_S: Final = 10.0
+
+_log = get_log(__name__)
 
 Address = tuple[Any, ...]
 
@@ -52,6 +56,7 @@ class Owner(Protocol):
     def strike(self, cid: bytes) -> None: ...
     def forget(self, connection: Connection) -> None: ...
     def follow(self, task: asyncio.Task[Any]) -> None: ...
+    def note(self, why: str) -> None: ...
 
 
 class Connection:
@@ -91,9 +96,20 @@ class Connection:
         if self.is_over:
             return
         self._heard_at = self._loop.time()
-        self.quic.receive_datagram(data, address, now=self._heard_at)
-        self._take_events()
-        self.flush_soon()
+        with self._alone():
+            self.quic.receive_datagram(data, address, now=self._heard_at)
+            self._take_events()
+            self.flush_soon()
+
+    @contextmanager
+    def _alone(self) -> Iterator[None]:
+        """Have whatever a client can break be the end of its own connection, and of nothing else."""
+        try:
+            yield
+        except Exception as error:
+            _log.debug("http3.broken", why=repr(error)[:200])
+            self._owner.note("broken")
+            self.close(ErrorCode.H3_INTERNAL_ERROR, "")
 
     def _take_events(self) -> bool:
         """Take what QUIC has to say; return whether the connection goes on."""
@@ -265,20 +281,22 @@ class Connection:
         self._is_flush_due = False
         if self.is_over:
             return
-        now = self._loop.time()
-        for data, address in self.quic.datagrams_to_send(now=now):
-            self._reply(data, address)
-        if not self._take_events():
-            return
-        self.held = self.quic.held_in_all()
-        self._room.set()
-        if self._timer is not None:
-            self._timer.cancel()
-        due_at = self.quic.get_timer()
-        self._timer = self._loop.call_at(due_at, self._on_timer) if due_at is not None else None
+        with self._alone():
+            for data, address in self.quic.datagrams_to_send(now=self._loop.time()):
+                self._reply(data, address)
+            if not self._take_events():
+                return
+            self.held = self.quic.held_in_all()
+            self._room.set()
+            if self._timer is not None:
+                self._timer.cancel()
+            due_at = self.quic.get_timer()
+            self._timer = self._loop.call_at(due_at, self._on_timer) if due_at is not None else None
 
     def _on_timer(self) -> None:
-        if not self.is_over:
+        if self.is_over:
+            return
+        with self._alone():
             self.quic.handle_timer(now=self._loop.time())
             self._take_events()
             self.flush_soon()
@@ -325,10 +343,15 @@ class Connection:
         """Tell the client that this is over, and let go of everything."""
         if self.is_over:
             return
-        self.quic.close(error_code=code, reason_phrase=why)
-        for data, address in self.quic.datagrams_to_send(now=self._loop.time()):
-            self._reply(data, address)
-        self._end()
+        try:
+            self.quic.close(error_code=code, reason_phrase=why)
+            for data, address in self.quic.datagrams_to_send(now=self._loop.time()):
+                self._reply(data, address)
+        except Exception as error:
+            # It is broken already; then the client finds out by itself.
+            _log.debug("http3.broken", why=repr(error)[:200])
+        finally:
+            self._end()
 
     def _end(self) -> None:
         self.is_over = True

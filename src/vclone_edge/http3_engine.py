@@ -103,6 +103,10 @@ class Http3Engine:
             self._gate.leave(connection.slot)
             connection.slot = None
 
+    def note(self, why: str) -> None:
+        """Count a connection that was ended for this reason; reasons are logged in sums, never one by one."""
+        self._refusals[why] += 1
+
     def follow(self, task: asyncio.Task[Any]) -> None:
         """Have a stop wait for this task."""
         self._engine.follow(task)
@@ -150,11 +154,7 @@ class Http3Engine:
         if connection is None:
             connection = self._open(header, len(data), address, reply)
         if connection is not None:
-            try:
-                connection.receive(data, address)
-            except Exception:
-                connection.close(ErrorCode.H3_INTERNAL_ERROR, "")
-                raise
+            connection.receive(data, address)
 
     def _open(
         self, header: Any, size: int, address: Address, reply: Callable[[bytes, Address], None]

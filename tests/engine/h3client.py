@@ -118,6 +118,13 @@ class Http3Client(QuicConnectionProtocol):
         self.transmit()
         return number
 
+    def send_raw(self, data: bytes, *, one_way: bool) -> None:
+        """Send this as a whole stream."""
+        number = self._quic.get_next_available_stream_id(is_unidirectional=one_way)
+        self.answers[number] = Answer()
+        self._quic.send_stream_data(number, data, end_stream=True)
+        self.transmit()
+
     @property
     def retries(self) -> int:
         """How often the server wanted the address shown first."""

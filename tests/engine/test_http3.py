@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import random
 import re
 import shutil
 import socket
@@ -12,6 +13,7 @@ import ssl
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -197,6 +199,23 @@ async def test_heads_that_are_too_large_are_refused(start_edge: StartEdge, tmp_p
         assert client.closed.error_code == ErrorCode.H3_EXCESSIVE_LOAD
     async with open_http3(edge.tls_port, HOST) as client:
         assert (await client.fetch(HOST, "/")).status == 200
+
+
+async def test_nonsense_ends_its_own_connection(start_edge: StartEdge, tmp_path: Path) -> None:
+    edge = await start(start_edge, tmp_path)
+    chance = random.Random(7)
+    async with open_http3(edge.tls_port, HOST) as watcher:
+        for _ in range(20):
+            async with open_http3(edge.tls_port, HOST) as client:
+                for _ in range(10):
+                    is_one_way = chance.random() < 0.5
+                    kind = chance.choice((0, 1, 3, 4, 5, 7, 13, 0x21))
+                    client.send_raw(bytes((kind, chance.randrange(64))) + chance.randbytes(40), one_way=is_one_way)
+                with suppress(ConnectionError):  # most are closed by now
+                    await client.ping()
+        assert (await watcher.fetch(HOST, "/")).status == 200
+    assert len(edge.log_text().splitlines()) < 20
+    assert "Traceback" not in edge.log_text()
 
 
 async def test_requests_that_no_app_should_see_are_reset(start_edge: StartEdge, tmp_path: Path) -> None:
