@@ -89,6 +89,11 @@ class Connection:
         """Whether nothing is being asked or answered."""
         return not self._exchanges and not self.held
 
+    @property
+    def weight(self) -> int:
+        """The bytes that lie here on this client's account, in either direction."""
+        return self.held + self.quic.unread_in_all()
+
     # What comes
 
     def receive(self, data: bytes, address: Address) -> None:

@@ -34,7 +34,7 @@ CONNECTIONS: Final = 2000
 # Handshakes at once. From the first figure on, clients have to show that their address is theirs (RFC 9000 §8.1.2).
 HANDSHAKES_UNPROVEN: Final = 32
 HANDSHAKES: Final = 256
-# Unacknowledged bytes of all connections; who holds most goes first.
+# Bytes unacknowledged and unread, of all connections; who holds most goes first.
 HELD_BYTES: Final = 128 * 1024**2
 
 _FIRST_PACKET_BYTES: Final = 1200
@@ -273,11 +273,11 @@ class Http3Engine:
     def _sweep(self, now: float) -> None:
         for connection in list(self._connections):
             connection.sweep(now)
-        held = sum(connection.held for connection in self._connections)
+        held = sum(connection.weight for connection in self._connections)
         if held <= HELD_BYTES:
             return
-        for connection in sorted(self._connections, key=lambda connection: connection.held, reverse=True):
-            held -= connection.held
+        for connection in sorted(self._connections, key=lambda connection: connection.weight, reverse=True):
+            held -= connection.weight
             self._refusals["memory"] += 1
             connection.close(ErrorCode.H3_EXCESSIVE_LOAD, "memory")
             if held <= HELD_BYTES:

@@ -134,6 +134,10 @@ class EdgeQuic(QuicConnection):
         """Return the same for all streams together."""
         return sum(len(stream.sender._buffer) for stream in self._streams.values())
 
+    def unread_in_all(self) -> int:
+        """Return how many bytes have come and aren't read, in their order or out of it."""
+        return max(0, self._local_max_data.used - self.consumed)
+
     def stop(self, stream_id: int, code: int) -> None:
         """Have the client send no more on a stream, if it still could."""
         stream = self._streams.get(stream_id)
