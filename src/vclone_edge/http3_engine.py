@@ -111,6 +111,11 @@ class Http3Engine:
         """Have a stop wait for this task."""
         self._engine.follow(task)
 
+    @property
+    def weight(self) -> int:
+        """The bytes that lie here unacknowledged or unread, of all connections."""
+        return sum(connection.weight for connection in self._connections)
+
     # What comes
 
     async def listen(self, addresses: list[tuple[str, int]]) -> None:
@@ -240,11 +245,9 @@ class Http3Engine:
     async def live(self, addresses: list[tuple[str, int]]) -> None:
         """Serve until `is_draining`, then until nothing is being answered any more."""
         listening = self._loop.create_task(self.listen(addresses))
-        signal.signal(signal.SIGALRM, signal.SIG_DFL)
         certified_at = reported_at = self._loop.time()
         try:
             while not (self.is_draining and all(connection.is_idle for connection in self._connections)):
-                signal.alarm(_SILENT_S)
                 now = self._loop.time()
                 self._sweep(now)
                 if now - certified_at >= _CERTIFICATES_S:
@@ -262,7 +265,6 @@ class Http3Engine:
                     async with asyncio.timeout(_SWEEP_S):
                         await self._told_to_stop.wait()
         finally:
-            signal.alarm(0)
             listening.cancel()
             for connection in list(self._connections):
                 connection.close(ErrorCode.H3_NO_ERROR, "")
@@ -273,7 +275,7 @@ class Http3Engine:
     def _sweep(self, now: float) -> None:
         for connection in list(self._connections):
             connection.sweep(now)
-        held = sum(connection.weight for connection in self._connections)
+        held = self.weight
         if held <= HELD_BYTES:
             return
         for connection in sorted(self._connections, key=lambda connection: connection.weight, reverse=True):
@@ -305,6 +307,14 @@ def _reply(sock: socket.socket, data: bytes, address: Address) -> None:
         sock.sendto(data, address)
 
 
+async def _show_life() -> None:
+    """Put off the alarm that ends this process."""
+    signal.signal(signal.SIGALRM, signal.SIG_DFL)
+    while True:
+        signal.alarm(_SILENT_S)
+        await asyncio.sleep(_SWEEP_S)
+
+
 def run_http3(
     settings: Settings, *, app: Any, addresses: list[tuple[str, int]], certificates: Certificates, gate: Gate
 ) -> None:
@@ -322,9 +332,13 @@ def run_http3(
         stall_s=settings.edge_stall_s,
     )
 
+    living: list[asyncio.Task[None]] = []
+
     async def listen(engine: Engine) -> Callable[[], None]:
         http3 = Http3Engine(engine, app, certificates, gate, limits)
-        engine.follow(asyncio.get_running_loop().create_task(http3.live(addresses)))
+        loop = asyncio.get_running_loop()
+        engine.follow(loop.create_task(http3.live(addresses)))
+        living.append(loop.create_task(_show_life()))
         return http3.drain
 
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
