@@ -153,7 +153,7 @@ def start_edge(tmp_path: Path, engine: str) -> Iterator[StartEdge]:
 
 
 # These start edges and wait out their limits.
-LONG = {"test_abuse.py", "test_lane.py", "test_life.py", "test_requests.py", "test_tls.py"}
+LONG = {"test_abuse.py", "test_http3.py", "test_lane.py", "test_life.py", "test_requests.py", "test_tls.py"}
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
