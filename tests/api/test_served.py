@@ -32,6 +32,8 @@ from vclone_core.stores.buildlogs import NewLine
 
 from .conftest import EDGE_TOKEN, Api
 
+pytestmark = pytest.mark.processes
+
 EDGE = {"Authorization": f"Bearer {EDGE_TOKEN}"}
 PROGRAM = """
 import os, sys

@@ -37,6 +37,16 @@ from vclone_core.rules.objectkeys import blob_key
 from vclone_core.settings import Settings, load_settings
 from vclone_core.stores.buildlogs import NewLine
 
+HERE = Path(__file__).parent
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Builds are many processes, in whatever runner."""
+    for item in items:
+        if HERE in item.path.parents:
+            item.add_marker(pytest.mark.processes)
+
+
 PLUGINS = load_plugins()
 
 

@@ -34,7 +34,7 @@ from vclone_core.stores.leases import take_lease
 
 from .conftest import World
 
-pytestmark = pytest.mark.services
+pytestmark = [pytest.mark.services, pytest.mark.processes]
 DAY = timedelta(days=1)
 
 

@@ -19,6 +19,8 @@ from vclone_core.stores import buildlogs, records
 
 from .conftest import World, eventually
 
+pytestmark = pytest.mark.processes
+
 Start = Callable[..., Awaitable[asyncio.subprocess.Process]]
 
 

@@ -22,6 +22,8 @@ from vclone_core.embedded.postgres import start_postgres
 from vclone_core.embedded.rundirs import make_run_dir, remove_run_dir
 from vclone_core.embedded.valkey import start_valkey
 
+pytestmark = pytest.mark.processes
+
 NOBODY = 65534
 
 
