@@ -71,7 +71,7 @@ VITE = {"name": "web", "scripts": {"build": "vite build"}, "devDependencies": {"
         (("yarn.lock",), {}, "yarn install --frozen-lockfile", "yarn"),
         (("yarn.lock", ".yarnrc.yml"), {}, "yarn install --immutable", "yarn"),
         (("bun.lock",), {}, "bun install --frozen-lockfile", "bun"),
-        ((), {"packageManager": "yarn@4.5.0"}, "yarn install", "yarn"),
+        ((), {"packageManager": "yarn@4.5.0"}, "yarn install --no-immutable", "yarn"),
         ((), {}, "npm install --no-audit --no-fund", "npm"),
     ],
 )

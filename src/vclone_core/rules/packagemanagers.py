@@ -74,8 +74,9 @@ def pick_package_manager(listing: Listing, package: Mapping[str, Any]) -> Packag
     version = pinned[2] if pinned and pinned[1] == name else None
     is_berry = name == "yarn" and _is_berry(listing, version)
     install = (_LOCKED if lockfile else _UNLOCKED)[name]
-    if is_berry and lockfile:
-        install = "yarn install --immutable"
+    if is_berry:
+        # Without the word it refuses to write a lockfile wherever CI is set.
+        install = f"yarn install {'--immutable' if lockfile else '--no-immutable'}"
     return PackageManager(name, install, _provision(name, version, listing, is_berry=is_berry), reason)
 
 

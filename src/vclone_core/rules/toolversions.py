@@ -100,7 +100,11 @@ echo "$version\"""",
     )
 
 
-_INSTALL: Final = "npm install --global --no-audit --no-fund --loglevel=error --prefix"
+# Another prefix means another global configuration, and that may name the machine's registry and certificates.
+_INSTALL: Final = (
+    "npm install --global --no-audit --no-fund --loglevel=error "
+    '--globalconfig "$(npm config get globalconfig)" --prefix'
+)
 
 
 def choose_python(asked: str | None, installed: Sequence[str]) -> ToolChoice:
