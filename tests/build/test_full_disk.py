@@ -42,6 +42,8 @@ async def test_a_build_that_fills_the_disk_fails_and_the_next_one_works(small: P
 
 async def test_an_upload_larger_than_the_disk_says_so(small: Place) -> None:
     files = {f"{number}.bin": os.urandom(2_000_000) for number in range(12)}
+    # What nothing is built of is not copied to that disk at all.
+    settings = ProjectSettings(framework="static", build_command="true", output_directory=".")
     with pytest.raises(VcloneError) as caught:
-        await small.deploy(UPLOAD, files=files)
+        await small.deploy(UPLOAD, files=files, settings=settings)
     assert caught.value.code == "disk_full"

@@ -7,20 +7,21 @@ import hashlib
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 
+from tests.contracts.runners import make_process
+
 from vclone_core.actions.accounts import ensure_owner
 from vclone_core.actions.platform import Platform
 from vclone_core.actions.projects import create_project, store_blob
 from vclone_core.build.worker import Worker, pipeline_with
 from vclone_core.models import Actor, Deployment, Project, SourceFile
-from vclone_core.protocols import RunnerConfig
 from vclone_core.rules.lifecycle import FINAL
 from vclone_core.stores import records
 
 
 @asynccontextmanager
 async def working(platform: Platform) -> AsyncIterator[Worker]:
-    runner = platform.plugins.provider("build_runners", "process")(RunnerConfig(options={}))
-    worker = Worker(platform, pipeline_with(platform, runner))
+    # Without a sandbox, so that a test sees the processes and files of a build.
+    worker = Worker(platform, pipeline_with(platform, await make_process()))
     task = asyncio.create_task(worker.run())
     yield worker
     worker.stop()
