@@ -17,7 +17,7 @@ from tests.contracts.places import Place, read
 from vclone_core import ObjectStore, Span
 from vclone_core.errors import Invalid, StoreUnavailable
 
-pytestmark = pytest.mark.remote
+pytestmark = [pytest.mark.remote, pytest.mark.processes]
 
 MIB = 1024**2
 DATA = hashlib.shake_256(b"vclone").digest(3 * MIB)

@@ -26,6 +26,8 @@ from vclone_edge.app import build_app
 from vclone_edge.parts import EdgeParts
 from vclone_edge.stream import StreamAborted
 
+pytestmark = pytest.mark.processes
+
 MIB = 1024 * 1024
 PAGE = b"<h1>hot</h1>" * 50
 LARGE = hashlib.shake_256(b"large").digest(5 * MIB)

@@ -19,6 +19,8 @@ from vclone_core.embedded.supervisor import Member, Supervisor
 from vclone_core.errors import ChildEnded
 from vclone_core.rules.restarts import LONGEST_WAIT_S, MOST_QUICK_ENDS, GiveUp, Restart, plan_restart
 
+pytestmark = pytest.mark.processes
+
 # Says it is up, and at SIGTERM writes its name to a file before it ends.
 WORKER = """
 import signal, sys, time
