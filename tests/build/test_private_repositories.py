@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
 import shutil
 from pathlib import Path
 
@@ -11,6 +10,7 @@ import pytest
 from tests.build.conftest import Place
 from tests.contracts.runners import make_runner
 from tests.git_server import TOKEN, GitServer, run_git
+from tests.needs import lacks
 
 from vclone_core.errors import CloneFailed
 from vclone_core.models import ProjectSettings, Source
@@ -19,11 +19,12 @@ from vclone_core.rules.clones import GitAccess
 # Looks for the token where a build command can look.
 SEARCH = f"""mkdir dist
 wanted='[{TOKEN[4]}]{TOKEN[5:]}'
-{{ env; cat /proc/*/environ /proc/*/cmdline; cat .git/config .git/FETCH_HEAD; }} 2>/dev/null | grep -a "$wanted" > dist/found
+{{ env; cat /proc/*/environ /proc/*/cmdline; cat .git/config .git/FETCH_HEAD; }} 2>/dev/null |
+    grep -a "$wanted" > dist/found
 grep -ra "$wanted" "$HOME" .. 2>/dev/null >> dist/found
 git fetch --quiet origin 2>&1; git fetch --quiet "$VCLONE_GIT_URL" 2>&1
 echo ok > dist/index.html
-"""  # noqa: E501
+"""
 BUILT = ProjectSettings(framework="static", build_command="sh make.sh", output_directory="dist")
 
 
@@ -124,9 +125,7 @@ async def test_a_submodule_on_a_private_network_is_refused(place: Place, git: Gi
 
 def need_lfs() -> None:
     if shutil.which("git-lfs") is None:
-        if os.environ.get("VCLONE_REQUIRE") == "1":
-            pytest.fail("git-lfs is missing")
-        pytest.skip("git-lfs is missing")
+        lacks("git-lfs is missing: apt-get install git-lfs")
 
 
 async def test_large_files_are_an_option(place: Place, git: GitServer, private: str) -> None:

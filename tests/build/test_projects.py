@@ -19,6 +19,7 @@ from typing import Any
 import pytest
 from tests.contracts.runners import make_runner, registry_options
 from tests.e2e.whole_platform import WholePlatform, running_platform
+from tests.needs import lacks
 
 HERE = Path(__file__).parent
 CASES: dict[str, dict[str, Any]] = tomllib.loads((HERE / "projects.toml").read_text())
@@ -37,9 +38,7 @@ def platform(tmp_path_factory: pytest.TempPathFactory) -> Iterator[WholePlatform
     home = tmp_path_factory.mktemp("builds")
     options: dict[str, str] = json.loads(os.environ.get("VCLONE_TEST_RUNNER_OPTIONS", "{}"))
     if (why := asyncio.run(make_runner(RUNNER, **options).check())) is not None:
-        if os.environ.get("VCLONE_REQUIRE") == "1":
-            pytest.fail(why)
-        pytest.skip(why)
+        lacks(why)
     if RUNNER == "process":
         # What one project has downloaded the next one finds; a build's own home is gone with it.
         cache = os.environ.get("VCLONE_CI_CACHE") or str(home)

@@ -6,7 +6,7 @@ import os
 import subprocess
 from urllib.parse import urlsplit
 
-import pytest
+from tests.needs import lacks
 
 from vclone_core.plugins import load_plugins
 from vclone_core.protocols import BuildRunner, RunnerConfig
@@ -26,9 +26,7 @@ async def make_podman(**options: str) -> BuildRunner:
     if not _looked:
         _looked.append(await make_runner("podman").check())
     if (why := _looked[0]) is not None:
-        if os.environ.get("VCLONE_REQUIRE") == "1":
-            pytest.fail(why)
-        pytest.skip(why)
+        lacks(why)
     return make_runner("podman", **options)
 
 
@@ -41,9 +39,7 @@ async def make_bubblewrap(**options: str) -> BuildRunner:
     """Return the process runner inside bubblewrap; skip the test, or fail it with VCLONE_REQUIRE=1, without it."""
     made = make_runner("process", sandbox="bubblewrap", **options)
     if (why := await made.check()) is not None:
-        if os.environ.get("VCLONE_REQUIRE") == "1":
-            pytest.fail(why)
-        pytest.skip(why)
+        lacks(why)
     return made
 
 

@@ -23,10 +23,10 @@ def runner() -> None:
 @click.option(
     "--rootfs", type=click.Path(path_type=Path), help="Tar of the file system: used if there, else made there."
 )
-@click.option("--mirror", default=images.MIRROR, show_default=True, help="Where Debian's packages come from.")
+@click.option("--mirror", metavar="URL", help="Where Debian's packages come from, if not from debootstrap's own place.")
 @click.option("--node", default=images.NODE, show_default=True, help="Version of Node.js, as npm names it.")
 @click.option("--again", is_flag=True, help="Also when the image is there and new enough.")
-def build_image(rootfs: Path | None, mirror: str, node: str, again: bool) -> None:
+def build_image(rootfs: Path | None, mirror: str | None, node: str, again: bool) -> None:
     """Make the image that builds run in, without an image registry.
 
     Takes a few minutes, and needs root, debootstrap and npm. Does nothing when the image is there.

@@ -23,7 +23,6 @@ from vclone_runner_podman.options import DEFAULT_PATH
 VERSION: Final = 1
 LABEL: Final = "vclone.image"
 SUITE: Final = "bookworm"
-MIRROR: Final = "http://deb.debian.org/debian"
 NODE: Final = "24"
 NPM: Final = "11"
 PACKAGES: Final = (
@@ -42,8 +41,11 @@ STEP_S: Final = 1800.0
 Tell = Callable[[str], None]
 
 
-def make_rootfs(tar: Path, *, mirror: str, node: str, tell: Tell) -> None:
-    """Write the root file system of the image to `tar`, whole or not at all. Needs root, Debian's packages and npm."""
+def make_rootfs(tar: Path, *, mirror: str | None, node: str, tell: Tell) -> None:
+    """Write the root file system of the image to `tar`, whole or not at all. Needs root, Debian's packages and npm.
+
+    `mirror` None: the one that debootstrap knows.
+    """
     missing = [f"{name} ({how})" for name, how in NEEDED.items() if shutil.which(name) is None]
     if missing:
         raise errors.Invalid(what=f"the image can't be made here without {', '.join(missing)}")
@@ -51,7 +53,17 @@ def make_rootfs(tar: Path, *, mirror: str, node: str, tell: Tell) -> None:
     with tempfile.TemporaryDirectory(prefix=".vclone-image-", dir=tar.parent) as work:
         tree = Path(work) / "tree"
         tell(f"Debian {SUITE} with {', '.join(PACKAGES)} …")
-        _run(["debootstrap", "--variant=minbase", f"--include={','.join(PACKAGES)}", SUITE, str(tree), mirror], work)
+        _run(
+            [
+                "debootstrap",
+                "--variant=minbase",
+                f"--include={','.join(PACKAGES)}",
+                SUITE,
+                str(tree),
+                *([mirror] if mirror else []),
+            ],
+            work,
+        )
         tell(f"Node.js {node} and npm {NPM} …")
         add_node(tree, Path(work), node)
         finish_tree(tree)
