@@ -29,6 +29,7 @@ from vclone_core.rules.requests import Request
 from vclone_core.settings import Settings
 from vclone_edge.accesslog import Line
 from vclone_edge.blobs import ADMIT_BYTES
+from vclone_edge.extents import Extent, cut_extent, find_extent
 from vclone_edge.flow import Settled, build_authority, read_request, settle
 from vclone_edge.https import Https
 from vclone_edge.metrics import TYPE as METRICS_TYPE
@@ -247,23 +248,24 @@ class _Exchange:
         if answer.blob is None:
             await self.answer(answer, STALE if settled.is_stale else HIT)
             return
-        key = blob_key(settled.project_id, answer.blob)
+        extent = find_extent(settled.project_id, answer)
         if not parts.blobs.admits(answer.size):
             self.say(STALE if settled.is_stale else MISS)
             self.status = answer.status
             can_send_path = "http.response.pathsend" in (self.scope.get("extensions") or ())
-            self.sent_bytes = await self.send_object(answer, key, can_send_path=can_send_path)
+            self.sent_bytes = await self.send_object(answer, extent, can_send_path=can_send_path)
             return
+        key = blob_key(settled.project_id, answer.blob)
         hot = parts.blobs.find(key)
         if hot is None:
             self.say(STALE if settled.is_stale else MISS)
-            hot = await parts.blobs.load(key, sha256=answer.blob, size=answer.size)
+            hot = await parts.blobs.load(key, sha256=answer.blob, size=answer.size, extent=extent)
         else:
             parts.counters.hot_hits += 1
             self.say(STALE if settled.is_stale else HIT, hot.age())
         await self.send_whole(answer.status, answer.headers, hot.cut(answer.span))
 
-    async def send_object(self, answer: Answer, key: str, *, can_send_path: bool) -> int:
+    async def send_object(self, answer: Answer, extent: Extent, *, can_send_path: bool) -> int:
         try:
             return await send_object(
                 self.send,
@@ -271,7 +273,7 @@ class _Exchange:
                 answer,
                 _join(answer.headers, self.extra),
                 store=self.parts.objects,
-                key=key,
+                extent=cut_extent(extent, answer.span),
                 can_send_path=can_send_path,
             )
         except (ClientGone, StreamAborted):

@@ -15,10 +15,11 @@ from collections import OrderedDict
 from dataclasses import dataclass
 from typing import Final
 
-from vclone_core.errors import NotFound, StoreUnavailable, UpstreamTimeout
+from vclone_core.errors import Invalid, NotFound, StoreUnavailable, UpstreamTimeout
 from vclone_core.log import get_log
 from vclone_core.models import Span
 from vclone_edge.disktier import DiskTier
+from vclone_edge.extents import Extent
 from vclone_edge.flights import Flights
 from vclone_edge.upstream import Readable
 
@@ -73,19 +74,22 @@ class HotBlobs:
         """Return the keys in memory, the least recently used first."""
         return [*self._kept]
 
-    async def load(self, key: str, *, sha256: str, size: int) -> Hot:
-        """Return a blob, read whole; raise `StoreUnavailable` or `UpstreamTimeout`, also for a blob that is damaged."""
-        return await self._flights.join(key, lambda: self._fill(key, sha256, size))
+    async def load(self, key: str, *, sha256: str, size: int, extent: Extent) -> Hot:
+        """Return the blob at `extent`, read whole; it is kept under `key`.
+
+        Raises `StoreUnavailable` or `UpstreamTimeout`, also for a blob that is damaged.
+        """
+        return await self._flights.join(key, lambda: self._fill(key, sha256, size, extent))
 
     async def close(self) -> None:
         """End the fills under way."""
         await self._flights.close()
 
-    async def _fill(self, key: str, sha256: str, size: int) -> Hot:
+    async def _fill(self, key: str, sha256: str, size: int, extent: Extent) -> Hot:
         self.fills += 1
         content = await self._read_disk(key, sha256, size)
         if content is None:
-            content = await self._read_store(key, sha256, size)
+            content = await self._read_store(key, sha256, size, extent)
         hot = self._kept[key] = Hot(content, time.monotonic())
         self.used_bytes += size + ENTRY_BYTES
         while self.used_bytes > self.limit_bytes and self._kept:
@@ -102,17 +106,19 @@ class HotBlobs:
         self.disk_hits += 1
         return content
 
-    async def _read_store(self, key: str, sha256: str, size: int) -> bytes:
+    async def _read_store(self, key: str, sha256: str, size: int, extent: Extent) -> bytes:
         try:
-            async with asyncio.timeout(FILL_S), self.store.open(key) as body:
+            async with asyncio.timeout(FILL_S), self.store.open(extent.key, extent.span) as body:
                 content = b"".join([chunk async for chunk in body.chunks])
         except TimeoutError:
             raise UpstreamTimeout(what="The object store") from None
         except NotFound:
-            log.error("blob.missing", key=key)
+            log.error("blob.missing", key=extent.key)
             raise StoreUnavailable(why="an object of this deployment is missing") from None
+        except Invalid:  # it ends before the span
+            content = b""
         if not _is_whole(content, sha256, size):
-            log.error("blob.damaged", key=key, size=size, found=len(content))
+            log.error("blob.damaged", key=extent.key, size=size, found=len(content))
             raise StoreUnavailable(why="an object of this deployment is damaged")
         if self.disk is not None and not self.store.is_local:
             self.disk.keep(key, content)

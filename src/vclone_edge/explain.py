@@ -14,8 +14,8 @@ from vclone_core.models import Route, Site
 from vclone_core.rules.answers import Answer, answer_error
 from vclone_core.rules.decisions import Decision, Headers
 from vclone_core.rules.forwarding import Forward
-from vclone_core.rules.objectkeys import blob_key
 from vclone_core.rules.templates import quote_url
+from vclone_edge.extents import find_extent
 from vclone_edge.flow import read_request, settle
 from vclone_edge.parts import EdgeParts
 
@@ -82,7 +82,7 @@ async def explain(
             server_url = answer.url
             await parts.proxy.check(answer)
         elif answer.blob is not None:
-            object_key = blob_key(settled.project_id, answer.blob)
+            object_key = find_extent(settled.project_id, answer).key
     except VcloneError as error:
         answer = answer_error(error)
     return Explanation(

@@ -10,10 +10,11 @@ import asyncio
 from collections.abc import Awaitable, Callable, Coroutine, MutableMapping, Sequence
 from typing import Any, Final
 
-from vclone_core.errors import NotFound, StoreUnavailable
+from vclone_core.errors import Invalid, NotFound, StoreUnavailable
 from vclone_core.log import get_log
 from vclone_core.protocols import ObjectBody
 from vclone_core.rules.answers import Answer
+from vclone_edge.extents import Extent
 from vclone_edge.upstream import Readable
 
 Headers = Sequence[tuple[bytes, bytes]]
@@ -44,15 +45,22 @@ async def send_bytes(send: Send, status: int, headers: Headers, body: bytes) -> 
 
 
 async def send_object(
-    send: Send, receive: Receive, answer: Answer, headers: Headers, *, store: Readable, key: str, can_send_path: bool
+    send: Send,
+    receive: Receive,
+    answer: Answer,
+    headers: Headers,
+    *,
+    store: Readable,
+    extent: Extent,
+    can_send_path: bool,
 ) -> int:
-    """Send an answer's blob, or its span, straight from the store; return the bytes sent.
+    """Send an answer's bytes, which lie at `extent`, straight from the store; return how many were sent.
 
     Raises `StoreUnavailable` or `UpstreamTimeout` while an error page can still be sent; later `StreamAborted`, or
     `ClientGone` when the client left.
     """
     started = asyncio.Event()
-    work = _send_object(send, answer, headers, store, key, can_send_path, started)
+    work = _send_object(send, answer, headers, store, extent, can_send_path, started)
     return await while_client_stays(work, wait_for_disconnect(receive), started)
 
 
@@ -88,24 +96,26 @@ async def _send_object(
     answer: Answer,
     headers: Headers,
     store: Readable,
-    key: str,
+    extent: Extent,
     can_send_path: bool,
     started: asyncio.Event,
 ) -> int:
     start = {"type": "http.response.start", "status": answer.status, "headers": headers}
     try:
-        async with store.open(key, answer.span) as body:
-            if body.info.size != answer.size:
+        async with store.open(extent.key, extent.span) as body:
+            if body.info.size != extent.object_size:
                 raise StoreUnavailable(why="an object of this deployment is damaged")
-            if can_send_path and body.path is not None and answer.span is None:
+            if can_send_path and body.path is not None and extent.span is None:
                 started.set()
                 await send(start)
                 await send({"type": "http.response.pathsend", "path": str(body.path)})
                 return answer.size
             return await _send_chunks(send, start, body, started)
     except NotFound as error:
-        log.error("blob.missing", key=key)
+        log.error("blob.missing", key=extent.key)
         raise StoreUnavailable(why="an object of this deployment is missing") from error
+    except Invalid as error:  # it ends before the span
+        raise StoreUnavailable(why="an object of this deployment is damaged") from error
 
 
 async def _send_chunks(send: Send, start: Message, body: ObjectBody, started: asyncio.Event) -> int:

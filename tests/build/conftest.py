@@ -28,11 +28,12 @@ from vclone_core.models import (
     SourceFile,
     State,
     Target,
+    Variant,
 )
 from vclone_core.plugins import Plugins, load_plugins
 from vclone_core.protocols import BuildRunner, ObjectStore, StoreConfig
 from vclone_core.rules.clones import GitAccess
-from vclone_core.rules.manifests import decode_manifest, encode_manifest
+from vclone_core.rules.manifests import decode_manifest, encode_manifest, list_blobs
 from vclone_core.rules.objectkeys import blob_key
 from vclone_core.settings import Settings, load_settings
 from vclone_core.stores.buildlogs import NewLine
@@ -130,11 +131,10 @@ class Place:
         )
         self.previous = await run_build(build)
         assert decode_manifest(encode_manifest(self.previous)) == self.previous
-        for entry in self.previous.files.values():
-            for blob in (entry, *entry.variants.values()):
-                stored = await self.objects.head(blob_key("prj_x", blob.sha256))
-                assert stored is not None
-                assert stored.size == blob.size
+        for sha256, size in list_blobs(self.previous.files.values()).items():
+            stored = await self.objects.head(blob_key("prj_x", sha256))
+            assert stored is not None
+            assert stored.size == size
         return self.previous
 
     def make_build(
@@ -191,6 +191,13 @@ class Place:
     async def read(self, sha256: str) -> bytes:
         async with self.objects.open(blob_key("prj_x", sha256)) as body:
             return b"".join([chunk async for chunk in body.chunks])
+
+    async def read_variant(self, variant: Variant) -> bytes:
+        body = await self.read(variant.object_sha256)
+        if variant.pack is not None:
+            body = body[variant.pack.start :][: variant.size]
+        assert hashlib.sha256(body).hexdigest() == variant.sha256
+        return body
 
 
 @pytest.fixture

@@ -7,6 +7,7 @@ import errno
 import gzip
 import hashlib
 import json
+import random
 import time
 from pathlib import Path
 from typing import Any
@@ -55,8 +56,8 @@ async def test_uploaded_folder_becomes_a_manifest(place: Place) -> None:
     assert set(manifest.files) == {"/index.html", "/docs/404.html", "/app.1a2b3c4d.js", "/a.png"}
     page = manifest.files["/index.html"]
     assert page.type == "text/html; charset=utf-8"
-    assert brotli.decompress(await place.read(page.variants["br"].sha256)).decode() == TEXT
-    assert gzip.decompress(await place.read(page.variants["gzip"].sha256)).decode() == TEXT
+    assert brotli.decompress(await place.read_variant(page.variants["br"])).decode() == TEXT
+    assert gzip.decompress(await place.read_variant(page.variants["gzip"])).decode() == TEXT
     assert manifest.files["/app.1a2b3c4d.js"].immutable
     assert not page.immutable
     assert manifest.framework == "static"
@@ -90,20 +91,40 @@ async def test_second_deployment_stores_only_what_changed(place: Place) -> None:
     place.blobs.noted.clear()
     second = await place.deploy(UPLOAD, files=files | {"page-3.html": f"{TEXT}new"})
     assert {sha256 for sha256, _ in place.blobs.noted} == {
-        variant.sha256 for variant in second.files["/page-3.html"].variants.values()
+        variant.object_sha256 for variant in second.files["/page-3.html"].variants.values()
     }
+    assert len(place.blobs.noted) == 1
     assert second.files["/page-4.html"] == first.files["/page-4.html"]
     assert "1 files compressed, 19 known" in place.lines.text
 
 
+async def test_small_variants_share_a_blob_and_large_ones_have_their_own(place: Place) -> None:
+    generator = random.Random(5)
+    long = " ".join(f"{generator.randrange(10**9):x}" for _ in range(60_000))
+    manifest = await place.deploy(UPLOAD, files={"a.html": TEXT, "b.html": TEXT + "b", "c.html": TEXT, "d.txt": long})
+    small = [variant for name in "abc" for variant in manifest.files[f"/{name}.html"].variants.values()]
+    packs = {variant.object_sha256 for variant in small}
+    assert len(packs) == 1
+    assert {(v.sha256, v.pack and v.pack.start) for v in small} == {
+        (v.sha256, v.pack and v.pack.start) for v in small[:4]
+    }
+    for variant in manifest.files["/d.txt"].variants.values():
+        assert variant.pack is None
+    for entry in manifest.files.values():
+        body = await place.read(entry.sha256)
+        assert brotli.decompress(await place.read_variant(entry.variants["br"])) == body
+        assert gzip.decompress(await place.read_variant(entry.variants["gzip"])) == body
+
+
 async def test_variants_that_were_collected_are_made_anew(place: Place) -> None:
     first = await place.deploy(UPLOAD, files={"index.html": TEXT})
-    gone = first.files["/index.html"].variants["br"].sha256
+    variant = first.files["/index.html"].variants["br"]
+    gone = variant.object_sha256
     del place.blobs.known[gone]
     await place.objects.delete([blob_key("prj_x", gone)])
     second = await place.deploy(UPLOAD, files={"index.html": TEXT})
     assert second.files == first.files
-    assert brotli.decompress(await place.read(gone)).decode() == TEXT
+    assert brotli.decompress(await place.read_variant(variant)).decode() == TEXT
 
 
 async def test_assets_of_earlier_builds_are_carried_while_their_bytes_are_stored(place: Place) -> None:
@@ -112,7 +133,7 @@ async def test_assets_of_earlier_builds_are_carried_while_their_bytes_are_stored
     built = [await place.deploy(PREBUILT, files={"index.html": TEXT + name, name: TEXT + name}) for name in names]
     assert [sorted(manifest.earlier) for manifest in built] == [[], ["/" + names[0]], ["/" + names[0], "/" + names[1]]]
     assert built[2].earlier["/" + names[0]].entry == built[0].files["/" + names[0]]
-    del place.blobs.known[built[1].files["/" + names[1]].variants["br"].sha256]
+    del place.blobs.known[built[1].files["/" + names[1]].variants["br"].object_sha256]
     again = await place.deploy(PREBUILT, files={"index.html": TEXT, names[0]: TEXT + names[0]})
     assert sorted(again.earlier) == ["/" + names[2]]
 

@@ -6,6 +6,7 @@ import asyncio
 import hashlib
 import time
 from collections.abc import AsyncIterator, Callable, Mapping
+from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from tests.edge.client import Client
 from tests.edge.peer import TOKEN, ControlPeer
 
 from vclone_core import ObjectStore
-from vclone_core.models import AliasKind, EarlierFile, FileEntry, Manifest, Route, Site, Variant
+from vclone_core.models import AliasKind, EarlierFile, FileEntry, Manifest, Pack, Route, Site, Variant
 from vclone_core.plugins import load_plugins
 from vclone_core.rules.manifests import encode_manifest
 from vclone_core.rules.objectkeys import blob_key, manifest_key
@@ -66,6 +67,7 @@ class Platform:
         project: str = "prj_1",
         kind: AliasKind = AliasKind.PRODUCTION,
         is_told: bool = True,
+        is_packed: bool = False,
         earlier: Mapping[str, EarlierFile] | None = None,
         **site: Any,
     ) -> Site:
@@ -75,12 +77,21 @@ class Platform:
         entries = {}
         for path, content in files.items():
             copies = dict((variants or {}).get(path, {}))
+            packed = b"before" + b"".join(copies.values())
+            starts = accumulate(map(len, copies.values()), initial=len(b"before"))
+            pack_sha256 = await self.store(project, packed) if copies and is_packed else ""
+            places = [Pack(pack_sha256, len(packed), start) if pack_sha256 else None for start in starts]
             entries[path] = FileEntry(
                 sha256=await self.store(project, content),
                 size=len(content),
                 type=TYPES.get(Path(path).suffix, "application/octet-stream"),
                 immutable="." in Path(path).stem,
-                variants={c: Variant(await self.store(project, copy), len(copy)) for c, copy in copies.items()},
+                variants={
+                    coding: Variant(
+                        hashlib.sha256(copy).hexdigest() if place else await self.store(project, copy), len(copy), place
+                    )
+                    for (coding, copy), place in zip(copies.items(), places, strict=False)
+                },
             )
         manifest = Manifest(deployment, project, None, entries, routes, earlier=earlier or {})
         await self.put(manifest_key(project, deployment), encode_manifest(manifest))

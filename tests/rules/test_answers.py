@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from vclone_core.errors import Invalid, NoSuchSite, StoreUnavailable, every_error
-from vclone_core.models import FileEntry, Manifest, Route, Span, Variant
+from vclone_core.models import FileEntry, Manifest, Pack, Route, Span, Variant
 from vclone_core.rules.answers import Answer, CompiledManifest, answer_error, answer_request, compile_manifest
 from vclone_core.rules.requests import Request
 
@@ -202,6 +202,9 @@ def test_error_page_of_a_visitor_is_constant_and_ours_has_the_id() -> None:
         FileEntry("1" * 64, 1, "text/html\r\nx: y"),
         FileEntry("1" * 64, 1, ""),
         FileEntry("1" * 64, 1, "text/html", variants={"br": Variant("../x", 1)}),
+        FileEntry("1" * 64, 1, "text/html", variants={"br": Variant("2" * 64, 1, Pack("../x", 9, 0))}),
+        FileEntry("1" * 64, 1, "text/html", variants={"br": Variant("2" * 64, 2, Pack("3" * 64, 9, 8))}),
+        FileEntry("1" * 64, 1, "text/html", variants={"br": Variant("2" * 64, 2, Pack("3" * 64, 9, -1))}),
     ],
 )
 def test_manifest_that_cannot_be_served_is_refused(entry: FileEntry) -> None:

@@ -9,19 +9,20 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from vclone_core.errors import Invalid
-from vclone_core.models import AliasKind, AliasMove, EarlierFile, FileEntry, Manifest, Route, Site, Variant
-from vclone_core.rules.manifests import decode_manifest, encode_manifest
+from vclone_core.models import AliasKind, AliasMove, EarlierFile, FileEntry, Manifest, Pack, Route, Site, Variant
+from vclone_core.rules.manifests import decode_manifest, encode_manifest, list_blobs
 from vclone_core.rules.sites import decode_move, decode_site, encode_move, encode_site
 
 HEX = st.text("0123456789abcdef", min_size=64, max_size=64)
 SIZE = st.integers(min_value=0, max_value=2**40)
+PACK = st.none() | st.builds(Pack, HEX, SIZE, SIZE)
 ENTRY = st.builds(
     FileEntry,
     sha256=HEX,
     size=SIZE,
     type=st.sampled_from(["text/html; charset=utf-8", "image/png"]),
     immutable=st.booleans(),
-    variants=st.dictionaries(st.sampled_from(["br", "gzip", "zstd"]), st.builds(Variant, HEX, SIZE)),
+    variants=st.dictionaries(st.sampled_from(["br", "gzip", "zstd"]), st.builds(Variant, HEX, SIZE, PACK)),
 )
 ROUTE = st.builds(
     Route,
@@ -64,8 +65,22 @@ def test_anything_else_is_refused_and_never_crashes(data: bytes) -> None:
 
 def test_a_newer_manifest_is_refused_by_its_version() -> None:
     raw = json.loads(encode_manifest(Manifest("d", "p", None, {}, ())))
-    with pytest.raises(Invalid, match="version 2"):
-        decode_manifest(json.dumps({**raw, "version": 2}).encode())
+    with pytest.raises(Invalid, match="version 3"):
+        decode_manifest(json.dumps({**raw, "version": 3}).encode())
+
+
+def test_a_manifest_of_the_first_version_is_read() -> None:
+    entry = FileEntry("1" * 64, 9, "text/html", variants={"br": Variant("2" * 64, 3)})
+    manifest = Manifest("d", "p", None, {"/a": entry}, ())
+    raw = json.loads(encode_manifest(manifest))
+    assert decode_manifest(json.dumps({**raw, "version": 1}).encode()) == manifest
+
+
+def test_a_packed_variant_needs_its_pack() -> None:
+    pack = Pack("3" * 64, 500, 20)
+    variants = {"br": Variant("2" * 64, 30, pack), "gzip": Variant("4" * 64, 40)}
+    entry = FileEntry("1" * 64, 90, "text/html", variants=variants)
+    assert list_blobs([entry]) == {"1" * 64: 90, "3" * 64: 500, "4" * 64: 40}
 
 
 def test_sites_and_moves_survive_the_journey() -> None:

@@ -260,11 +260,26 @@ class EdgeReceipt:
 
 
 @dataclass(frozen=True, slots=True)
-class Variant:
-    """A precompressed copy of a file, itself a blob."""
+class Pack:
+    """The blob that a small variant is a part of, from byte `start` on."""
 
     sha256: str
     size: int
+    start: int
+
+
+@dataclass(frozen=True, slots=True)
+class Variant:
+    """A precompressed copy of a file: a blob, or where it has a `pack`, a part of one."""
+
+    sha256: str
+    size: int
+    pack: Pack | None = None
+
+    @property
+    def object_sha256(self) -> str:
+        """The SHA-256 of the object in the store that has its bytes."""
+        return (self.pack or self).sha256
 
 
 @dataclass(frozen=True, slots=True)

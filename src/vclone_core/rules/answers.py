@@ -21,7 +21,7 @@ from vclone_core.errors import (
     Unavailable,
     VcloneError,
 )
-from vclone_core.models import FileEntry, Manifest, Span
+from vclone_core.models import FileEntry, Manifest, Pack, Span, Variant
 from vclone_core.renderings import render_html
 from vclone_core.rules import caching
 from vclone_core.rules.decisions import Decision, Headers, Redirect, Refuse, Rewrite, Serve
@@ -48,6 +48,7 @@ _KEPT_LIMIT: Final = 16_384
 class Answer:
     """What is sent. Either `blob` (a SHA-256, of `size` bytes, whole or its `span`) or `body`, or neither.
 
+    `pack` says where the blob lies when it isn't an object of its own.
     `headers` has the true Content-Length wherever one belongs. `error` is what `body` says, where it is an error page.
     """
 
@@ -56,6 +57,7 @@ class Answer:
     blob: str | None = None
     size: int = 0
     span: Span | None = None
+    pack: Pack | None = None
     body: bytes = b""
     error: VcloneError | None = None
 
@@ -93,8 +95,8 @@ def compile_manifest(manifest: Manifest) -> CompiledManifest:
     """Return the manifest ready for requests; raise `Invalid` where any of it can't be served."""
     earlier = {path: file.entry for path, file in manifest.earlier.items() if path not in manifest.files}
     for path, entry in (*manifest.files.items(), *earlier.items()):
-        blobs = [(entry.sha256, entry.size), *((variant.sha256, variant.size) for variant in entry.variants.values())]
-        if not all(_SHA256.fullmatch(sha256) and type(size) is int and size >= 0 for sha256, size in blobs):
+        blobs: list[FileEntry | Variant] = [entry, *entry.variants.values()]
+        if not all(map(_is_proper, blobs)):
             raise Invalid(what=f"the manifest's entry of {path} has no proper hash or size")
         if not path.startswith("/") or not _TYPE.fullmatch(entry.type):
             raise Invalid(what=f"the manifest's entry of {path} has no proper path or type")
@@ -102,6 +104,15 @@ def compile_manifest(manifest: Manifest) -> CompiledManifest:
     with_earlier = Table({**manifest.files, **earlier}, table.phases) if earlier else table
     roots = frozenset(top_folder(path) for path, entry in manifest.files.items() if entry.immutable) - {""}
     return CompiledManifest(manifest, table, earlier, with_earlier, roots)
+
+
+def _is_proper(blob: FileEntry | Variant | Pack) -> bool:
+    if not _SHA256.fullmatch(blob.sha256) or type(blob.size) is not int or blob.size < 0:
+        return False
+    pack = blob.pack if isinstance(blob, Variant) else None
+    if pack is None:
+        return True
+    return _is_proper(pack) and type(pack.start) is int and 0 <= pack.start <= pack.size - blob.size
 
 
 def decide(compiled: CompiledManifest, request: Request, *, since_s: float | None = None) -> Decision:
@@ -198,7 +209,7 @@ def _answer_conditional(representation: Representation, method: str, headers: Ma
     length = (b"content-length", str(span.size).encode())
     partial = tuple(length if pair[0] == b"content-length" else pair for pair in whole.headers)
     content_range = (b"content-range", format_content_range(span, whole.size))
-    return Answer(206, (*partial, content_range), whole.blob, whole.size, span)
+    return Answer(206, (*partial, content_range), whole.blob, whole.size, span, whole.pack)
 
 
 # RFC 9110 §15.4.5: a 304 tells what a cache needs, and nothing of the bytes that it does not carry.
@@ -209,7 +220,8 @@ _NOT_IN_304: Final = frozenset(
 
 def build_representation(entry: FileEntry, decision: Serve, coding: str, *, is_indexed: bool) -> Representation:
     """Return a file's answers in one coding, under the headers of the rules that led to it."""
-    blob = entry if coding == IDENTITY else entry.variants[coding]
+    variant = None if coding == IDENTITY else entry.variants[coding]
+    blob = variant or entry
     # The tag is of the bytes sent, so that a copy compressed anew never passes for the one before.
     etag = f'"{blob.sha256[:32]}{"" if coding == IDENTITY else f"-{coding}"}"'.encode()
     said = dict(decision.headers)
@@ -238,7 +250,7 @@ def build_representation(entry: FileEntry, decision: Serve, coding: str, *, is_i
     if not is_indexed:
         headers.update((NOINDEX,))
     fields = tuple(headers.items())
-    whole = Answer(decision.status, fields, blob.sha256, blob.size)
+    whole = Answer(decision.status, fields, blob.sha256, blob.size, pack=variant.pack if variant else None)
     unchanged = Answer(304, tuple(pair for pair in fields if pair[0] not in _NOT_IN_304))
     return Representation(etag, whole, Answer(decision.status, fields), unchanged)
 

@@ -7,10 +7,12 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Final
 
 from vclone_core.errors import Invalid
-from vclone_core.models import EarlierFile, FileEntry, Manifest, Route, Variant
+from vclone_core.models import EarlierFile, FileEntry, Manifest, Pack, Route, Variant
 from vclone_core.rules.jsonpieces import parse_pieces
 
-VERSION: Final = 1
+VERSION: Final = 2
+# The first version had no packs; it is read as before.
+_READ: Final = (1, 2)
 WHOLE_BYTES: Final = 256 * 1024  # More is read in steps, between which others get their turn.
 # Names of `Route` whose spelling in the Build Output API v3 differs from ours.
 _ROUTE_NAMES: Final = {"is_continue": "continue", "case_sensitive": "caseSensitive"}
@@ -51,8 +53,20 @@ def _encode_entry(entry: FileEntry) -> dict[str, Any]:
     if entry.immutable:
         encoded["immutable"] = True
     if entry.variants:
-        encoded["variants"] = {c: {"sha256": v.sha256, "size": v.size} for c, v in entry.variants.items()}
+        encoded["variants"] = {coding: _encode_variant(variant) for coding, variant in entry.variants.items()}
     return encoded
+
+
+def _encode_variant(variant: Variant) -> dict[str, Any]:
+    encoded: dict[str, Any] = {"sha256": variant.sha256, "size": variant.size}
+    if (pack := variant.pack) is not None:
+        encoded["pack"] = {"sha256": pack.sha256, "size": pack.size, "start": pack.start}
+    return encoded
+
+
+def _decode_variant(raw: Mapping[str, Any]) -> Variant:
+    pack = raw.get("pack")
+    return Variant(raw["sha256"], raw["size"], pack and Pack(pack["sha256"], pack["size"], pack["start"]))
 
 
 def _decode_entry(raw: Mapping[str, Any]) -> FileEntry:
@@ -61,7 +75,7 @@ def _decode_entry(raw: Mapping[str, Any]) -> FileEntry:
         size=raw["size"],
         type=raw["type"],
         immutable=raw.get("immutable", False),
-        variants={c: Variant(v["sha256"], v["size"]) for c, v in raw.get("variants", {}).items()},
+        variants={coding: _decode_variant(variant) for coding, variant in raw.get("variants", {}).items()},
     )
 
 
@@ -86,7 +100,7 @@ def decode_manifest(data: bytes) -> Manifest:
     """Return the manifest in `data`; raise `Invalid` when it isn't one, or is of a newer version."""
     try:
         raw = json.loads(data) if len(data) <= WHOLE_BYTES else parse_pieces(data.decode())
-        if raw["version"] != VERSION:
+        if raw["version"] not in _READ:
             raise Invalid(what=f"this manifest has version {raw['version']}, this program reads {VERSION}")
         return Manifest(
             deployment_id=raw["deployment"],
@@ -116,5 +130,7 @@ def list_blobs(entries: Iterable[FileEntry]) -> dict[str, int]:
     sizes: dict[str, int] = {}
     for entry in entries:
         sizes[entry.sha256] = entry.size
-        sizes |= {variant.sha256: variant.size for variant in entry.variants.values()}
+        for variant in entry.variants.values():
+            blob = variant.pack or variant
+            sizes[blob.sha256] = blob.size
     return sizes

@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
+from itertools import accumulate
 from pathlib import Path
 from typing import Any, BinaryIO, Final
 
@@ -19,7 +20,7 @@ import brotli
 from vclone_core.build.context import Body, Build, OutputFile, Work
 from vclone_core.build.parallel import run_each
 from vclone_core.errors import DetectFailed, Invalid, NotFound, OutputRefused
-from vclone_core.models import EarlierFile, FileEntry, Manifest, Route, Variant
+from vclone_core.models import EarlierFile, FileEntry, Manifest, Pack, Route, Variant
 from vclone_core.rules.earlier import DAY_S, carry_forward
 from vclone_core.rules.manifests import list_blobs
 from vclone_core.rules.objectkeys import blob_key
@@ -37,6 +38,8 @@ PIECE_BYTES: Final = 1024**2
 BATCH_FILES: Final = 32
 BATCH_BYTES: Final = 4 * 1024**2
 THREADS: Final = min(4, os.cpu_count() or 1)
+# Variants up to this size share a blob, the pack of their batch.
+PACKED_BYTES: Final = 64 * 1024
 FETCHES: Final = 16
 SHELF_BYTES: Final = 64 * 1024**2
 
@@ -112,9 +115,13 @@ async def _find_known(work: Work, previous: Sequence[Manifest]) -> dict[tuple[st
     """Return the variants in the previous manifests by (SHA-256, type), those whose blobs are still stored."""
     entries = [entry for manifest in reversed(previous) for entry in manifest.files.values()]
     known = {(entry.sha256, entry.type): entry.variants for entry in entries}
-    hashes = {variant.sha256 for variants in known.values() for variant in variants.values()}
+    hashes = {variant.object_sha256 for variants in known.values() for variant in variants.values()}
     gone = frozenset(await work.build.blobs.missing(sorted(hashes)) if hashes else ())
-    return {key: variants for key, variants in known.items() if gone.isdisjoint(v.sha256 for v in variants.values())}
+    return {
+        key: variants
+        for key, variants in known.items()
+        if gone.isdisjoint(variant.object_sha256 for variant in variants.values())
+    }
 
 
 async def _carry_forward(work: Work, previous: Sequence[Manifest]) -> dict[str, EarlierFile]:
@@ -192,6 +199,7 @@ class _Task:
     def run(self, batch: Sequence[OutputFile], stored: Mapping[str, bytes]) -> _Made:
         """Optimise some files, in a thread; `stored` has the bytes of those that `fetches` asked for."""
         made = _Made()
+        fresh: dict[str, Mapping[str, bytes]] = {}
         for file in batch:
             type_ = _type_of(file)
             is_immutable = is_fingerprinted(file.path, type_, immutable=self.immutable, is_copied=file.is_copied)
@@ -208,12 +216,32 @@ class _Task:
                     body = better
                     entry = FileEntry(hashlib.sha256(body).hexdigest(), len(body), type_, is_immutable)
                     made.bodies[entry.sha256] = self.shelf.keep(entry.sha256, body)
-            variants = self.known.get((entry.sha256, type_))
             if body is not None and self._is_compressed(entry.sha256, entry.size, type_):
-                made.compressed += 1
-                variants = self._compress(body, made.bodies)
-            made.entries[file.path] = replace(entry, variants=dict(variants or {}))
+                fresh[file.path] = _compress(body)
+            made.entries[file.path] = replace(entry, variants=self.known.get((entry.sha256, type_), {}))
+        self._keep(fresh, made)
         return made
+
+    def _keep(self, fresh: Mapping[str, Mapping[str, bytes]], made: _Made) -> None:
+        """Shelve the variants of a batch, the small ones as one blob: to store thousands of files takes seconds."""
+        bodies = {hashlib.sha256(body).hexdigest(): body for smaller in fresh.values() for body in smaller.values()}
+        hashes = {body: sha256 for sha256, body in bodies.items()}
+        packed = {sha256: body for sha256, body in bodies.items() if len(body) <= PACKED_BYTES}
+        packs: dict[str, Pack] = {}
+        if len(packed) > 1:
+            whole = b"".join(packed.values())
+            sha256 = hashlib.sha256(whole).hexdigest()
+            starts = accumulate(map(len, packed.values()), initial=0)
+            packs = {part: Pack(sha256, len(whole), start) for part, start in zip(packed, starts, strict=False)}
+            bodies = {sha256: whole, **{one: body for one, body in bodies.items() if one not in packs}}
+        for path, smaller in fresh.items():
+            variants = {}
+            for coding, body in smaller.items():
+                sha256 = hashes[body]
+                variants[coding] = Variant(sha256, len(body), packs.get(sha256))
+            made.entries[path] = replace(made.entries[path], variants=variants)
+        made.bodies |= {sha256: self.shelf.keep(sha256, body) for sha256, body in bodies.items()}
+        made.compressed += len(fresh)
 
     def _is_improved(self, size: int) -> bool:
         return self.improve is not None and size <= PLUGIN_BYTES
@@ -236,16 +264,6 @@ class _Task:
             return path.read_bytes() if path is not None else b""
         except FileNotFoundError as error:
             raise _gone(file) from error
-
-    def _compress(self, body: bytes, bodies: dict[str, Body]) -> dict[str, Variant]:
-        variants = {}
-        for coding, compress in _CODINGS.items():
-            smaller = compress(body)
-            if is_worth(len(body), len(smaller)):
-                sha256 = hashlib.sha256(smaller).hexdigest()
-                variants[coding] = Variant(sha256, len(smaller))
-                bodies[sha256] = self.shelf.keep(sha256, smaller)
-        return variants
 
 
 def _gone(file: OutputFile) -> OutputRefused:
@@ -279,6 +297,12 @@ _CODINGS: Final[Mapping[str, Callable[[bytes], bytes]]] = {
     "br": _brotli,
     "gzip": lambda body: gzip.compress(body, 6, mtime=0),
 }
+
+
+def _compress(body: bytes) -> Mapping[str, bytes]:
+    """Return the variants of a file that are worth their place."""
+    smaller = {coding: compress(body) for coding, compress in _CODINGS.items()}
+    return {coding: short for coding, short in smaller.items() if is_worth(len(body), len(short))}
 
 
 def _compile_routes(work: Work) -> tuple[Route, ...]:

@@ -62,7 +62,8 @@ async def upload_files(work: Work) -> None:
 async def _put_all(work: Work, missing: Sequence[str], sizes: Mapping[str, int]) -> None:
     build = work.build
     if lost := [sha256 for sha256 in missing if sha256 not in work.bodies]:
-        paths = sorted(path for path, entry in work.entries.items() if entry.sha256 in lost)
+        gone = frozenset(lost)
+        paths = sorted(path for path, entry in work.entries.items() if not gone.isdisjoint(list_blobs([entry])))
         raise UploadFailed(what=f"the bytes of {', '.join(paths[:3])} are gone from the store", hint="Deploy again.")
     small = [sha256 for sha256 in missing if sizes[sha256] <= SMALL_BYTES]
     large = [sha256 for sha256 in missing if sizes[sha256] > SMALL_BYTES]
