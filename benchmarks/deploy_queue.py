@@ -19,7 +19,7 @@ import asyncpg
 from machine import keep_result, percentile, print_table
 
 from vclone_core.actions import deployments
-from vclone_core.actions.accounts import ensure_owner
+from vclone_core.actions.owners import ensure_owner
 from vclone_core.actions.platform import Platform, open_platform
 from vclone_core.actions.projects import create_project
 from vclone_core.models import Actor, Claim, FileEntry, Manifest, Source
@@ -51,7 +51,7 @@ async def main() -> None:
 
 
 async def measure(platform: Platform, queued: int) -> None:
-    owner = await ensure_owner(platform)
+    owner = await ensure_owner(platform.db)
     actor = Actor(owner.user.id, owner.team.id, "owner")
     source = Source("git", url="https://git.example/x.git", ref="main")
     projects = [await create_project(platform, actor, f"p{number}") for number in range(PROJECTS)]

@@ -10,6 +10,7 @@ import json
 import secrets
 import time
 from collections.abc import Callable, Coroutine
+from functools import cache
 from typing import Any, Final
 
 import structlog
@@ -76,10 +77,13 @@ def create_app(platform: Platform) -> Quart:
     # Quart's documented place for a wrapper.
     app.asgi_app = pace_bodies(app.asgi_app)  # type: ignore[method-assign, assignment, arg-type]
 
-    document = json.dumps(build_document(ROUTES), ensure_ascii=False)
+    @cache
+    def document() -> str:
+        return json.dumps(build_document(ROUTES), ensure_ascii=False)
 
     async def show_document(_call: Call) -> Response:
-        return Response(document, content_type="application/json")
+        # Half a second of work: done when somebody asks first, and beside the loop.
+        return Response(await asyncio.to_thread(document), content_type="application/json")
 
     for route in ROUTES:
         if route.path == "/api/openapi.json":

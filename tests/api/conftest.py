@@ -14,7 +14,7 @@ import redis.asyncio
 from quart import Quart
 
 from vclone_api.app import create_app
-from vclone_core.actions import accounts, deployments, projects
+from vclone_core.actions import accounts, deployments, owners, projects
 from vclone_core.actions.platform import Platform, open_platform
 from vclone_core.models import Actor, Claim, Deployment, FileEntry, Manifest, Project, Source, SourceFile
 from vclone_core.rules.blobframes import CONTENT_TYPE, encode_frame
@@ -121,7 +121,7 @@ async def add_caller(platform: Platform, *, role: str, team_id: str | None = Non
 @pytest.fixture
 async def api(settings: Settings) -> AsyncIterator[Api]:
     async with open_platform(settings) as platform:
-        owner = await accounts.ensure_owner(platform, wants_token=True)
+        owner = await owners.ensure_owner(platform.db, wants_token=True)
         assert owner.token is not None
         app = create_app(platform)
         async with app.test_app():

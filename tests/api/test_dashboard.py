@@ -12,7 +12,7 @@ import pytest
 from vclone_dashboard.pages import PAGES
 
 from vclone_api.app import create_app
-from vclone_core.actions import accounts, deployments
+from vclone_core.actions import accounts, deployments, owners
 from vclone_core.models import Actor, Source
 from vclone_core.stores import buildlogs
 from vclone_core.stores.buildlogs import NewLine
@@ -50,7 +50,7 @@ class Browser:
 
 
 async def session_of(api: Api, user_id: str) -> str:
-    return await accounts.redeem_sign_in_link(api.platform, await accounts.sign_in_link(api.platform, user_id))
+    return await accounts.redeem_sign_in_link(api.platform, await owners.sign_in_link(api.platform.db, user_id))
 
 
 async def browser_of(api: Api, caller: str) -> Browser:
@@ -132,7 +132,7 @@ async def test_who_sees_which_page(api: Api) -> None:
 
 
 async def test_looking_at_a_sign_in_link_does_not_spend_it(api: Api) -> None:
-    link = await accounts.sign_in_link(api.platform, api.owner.user_id)
+    link = await owners.sign_in_link(api.platform.db, api.owner.user_id)
     visitor = Browser(api)
     for _ in range(3):
         status, text = await visitor.get(f"/sign-in/{link}")
@@ -151,7 +151,7 @@ async def test_over_tls_the_cookie_is_bound_to_the_host(api: Api) -> None:
     secure = replace(
         api.platform, settings=api.platform.settings.model_copy(update={"api_url": "https://vclone.example"})
     )
-    link = await accounts.sign_in_link(api.platform, api.owner.user_id)
+    link = await owners.sign_in_link(api.platform.db, api.owner.user_id)
     response = await create_app(secure).test_client().post(f"/sign-in/{link}", form={"x": ""})
     cookie = response.headers["set-cookie"]
     assert cookie.startswith("__Host-vclone_session=")
@@ -189,7 +189,7 @@ async def test_a_form_token_is_of_one_session(api: Api) -> None:
 
 
 async def test_signing_in_by_a_form_of_another_site_is_refused(api: Api) -> None:
-    link = await accounts.sign_in_link(api.platform, api.owner.user_id)
+    link = await owners.sign_in_link(api.platform.db, api.owner.user_id)
     assert (await Browser(api).post(f"/sign-in/{link}", Origin="http://evil.example")).status_code == 403
     assert (await Browser(api).post(f"/sign-in/{link}")).status_code == 303
 
@@ -269,7 +269,7 @@ async def test_pages_keep_to_their_content_policy(api: Api) -> None:
 
 
 async def test_no_sign_in_token_reaches_the_log(api: Api, logged: Callable[[], str]) -> None:
-    link = await accounts.sign_in_link(api.platform, api.owner.user_id)
+    link = await owners.sign_in_link(api.platform.db, api.owner.user_id)
     for method in ("GET", "POST", "PUT"):
         await api.response(method, f"/sign-in/{link}", None)
     assert "request.answered" in logged()

@@ -11,7 +11,7 @@ import pytest
 
 from vclone_api.guard import Route
 from vclone_api.routes import ROUTES
-from vclone_core.actions import accounts, hooks, invitations, projects, sessions, tokens, variables
+from vclone_core.actions import accounts, hooks, invitations, owners, projects, sessions, tokens, variables
 from vclone_core.models import Actor, Deployment, Project
 from vclone_core.rules.access import PERMISSIONS, SCOPES
 from vclone_core.rules.variables import NewVariable
@@ -137,7 +137,7 @@ class World:
 
     async def fresh_token(self, caller: str) -> str:
         of = self.whose(caller)
-        await accounts.insert_token(
+        await owners.insert_token(
             self.api.platform.db, of.user_id, of.team_id, name="x", token_id=(made := f"tok_{secrets.token_hex(8)}")
         )
         return made
@@ -246,7 +246,7 @@ async def ask(world: World, route: Route, caller: str) -> str:
     signed = caller if caller != "nobody" else None
     if route.path == "/api/auth/logout" and signed:
         actor = world.actors[caller]  # a token of its own: this one is revoked
-        world.api.callers["leaving"] = await accounts.insert_token(
+        world.api.callers["leaving"] = await owners.insert_token(
             world.api.platform.db, actor.user_id, actor.team_id, name="x", scopes=actor.scopes or ()
         )
         signed = "leaving"

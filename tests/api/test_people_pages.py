@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from vclone_api.app import create_app
-from vclone_core.actions import accounts, signing_in, teams, tokens
+from vclone_core.actions import accounts, owners, signing_in, teams, tokens
 from vclone_core.actions.platform import Platform
 
 from .browser import CookieBrowser
@@ -33,7 +33,7 @@ async def signed_in(api: Api, email: str = "ann@example.com") -> CookieBrowser:
 
 async def owner_browser(api: Api) -> CookieBrowser:
     browser = CookieBrowser(api.app)
-    await browser.post(f"/sign-in/{await accounts.sign_in_link(api.platform, api.owner.user_id)}", x="")
+    await browser.post(f"/sign-in/{await owners.sign_in_link(api.platform.db, api.owner.user_id)}", x="")
     return browser
 
 

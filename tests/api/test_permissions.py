@@ -11,7 +11,7 @@ from vclone_dashboard.pages import PAGES
 from vclone_api.app import create_app
 from vclone_api.guard import Route, check_routes
 from vclone_api.routes import ROUTES
-from vclone_core.actions import accounts
+from vclone_core.actions import accounts, owners
 
 from .conftest import Api, file_of
 
@@ -81,7 +81,7 @@ async def test_a_session_may_read_from_anywhere_and_write_only_from_here(api: Ap
 
 
 async def sign_in(api: Api) -> str:
-    link = await accounts.sign_in_link(api.platform, api.owner.user_id)
+    link = await owners.sign_in_link(api.platform.db, api.owner.user_id)
     return await accounts.redeem_sign_in_link(api.platform, link)
 
 

@@ -13,7 +13,7 @@ from quart import Quart
 from tests.oauth_server import CLIENT_ID, CLIENT_SECRET, OAuthServer, Person, serve_oauth
 
 from vclone_api.app import create_app
-from vclone_core.actions import accounts, invitations, signing_in
+from vclone_core.actions import invitations, owners, signing_in
 from vclone_core.actions.platform import Platform, open_platform
 from vclone_core.errors import BadSettings
 from vclone_core.models import Actor
@@ -71,7 +71,7 @@ async def door(settings: Settings) -> AsyncIterator[Door]:
         provider = {"github": {"client_id": CLIENT_ID, "client_secret": CLIENT_SECRET, "url": github.url}}
         chosen = settings.model_copy(update={"auth_providers": SecretStr(json.dumps(provider)), "sign_up": "open"})
         async with open_platform(chosen) as platform:
-            owner = await accounts.ensure_owner(platform)
+            owner = await owners.ensure_owner(platform.db)
             app = create_app(platform)
             async with app.test_app():
                 yield Door(app, platform, github, Actor(owner.user.id, owner.team.id, "owner"))

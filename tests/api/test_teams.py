@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from vclone_core.actions import accounts, teams
+from vclone_core.actions import accounts, owners, teams
 from vclone_core.errors import Conflict, LastOwner
 from vclone_core.models import Actor
 
@@ -22,7 +22,7 @@ async def invited(api: Api, email: str, role: str = "developer", caller: str = "
 
 async def newcomer(api: Api, name: str) -> Actor:
     """A user with a team of their own; `name` calls as them."""
-    user_id = await accounts.insert_user(api.platform.db, email=f"{name}@example.com", name=name)
+    user_id = await owners.insert_user(api.platform.db, email=f"{name}@example.com", name=name)
     row = await api.platform.db.fetch_one("list_teams", user_id)
     assert row is not None
     actor = Actor(user_id, row["id"], "owner")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 
-from vclone_core.actions import accounts
+from vclone_core.actions import accounts, owners
 
 from .browser import CookieBrowser
 from .conftest import Api
@@ -79,7 +79,7 @@ async def test_audit_log_has_names_and_no_values(api: Api) -> None:
 async def signed_in(api: Api, caller: str) -> CookieBrowser:
     actor = await accounts.actor_from_token(api.platform, api.callers[caller])
     browser = CookieBrowser(api.app)
-    link = await accounts.sign_in_link(api.platform, actor.user_id)
+    link = await owners.sign_in_link(api.platform.db, actor.user_id)
     browser.cookies["vclone_session"] = await accounts.redeem_sign_in_link(api.platform, link)
     return browser
 

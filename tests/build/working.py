@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager
 
 from tests.contracts.runners import make_process
 
-from vclone_core.actions.accounts import ensure_owner
+from vclone_core.actions.owners import ensure_owner
 from vclone_core.actions.platform import Platform
 from vclone_core.actions.projects import create_project, store_blob
 from vclone_core.build.worker import Worker, pipeline_with
@@ -48,6 +48,6 @@ async def finish(platform: Platform, deployment: Deployment) -> Deployment:
 
 
 async def make_project(platform: Platform, name: str = "shop", git_url: str | None = None) -> tuple[Actor, Project]:
-    owner = await ensure_owner(platform)
+    owner = await ensure_owner(platform.db)
     actor = Actor(owner.user.id, owner.team.id, "owner")
     return actor, await create_project(platform, actor, name, git_url=git_url)

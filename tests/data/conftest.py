@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from vclone_core.actions import deployments
-from vclone_core.actions.accounts import ensure_owner
+from vclone_core.actions.owners import ensure_owner
 from vclone_core.actions.platform import Platform, open_platform
 from vclone_core.actions.projects import create_project
 from vclone_core.models import Actor, Claim, Deployment, FileEntry, Manifest, Project, Source
@@ -104,7 +104,7 @@ def manifest_of(claim: Claim, text: str = "hello") -> Manifest:
 
 @pytest.fixture
 async def world(platform: Platform) -> World:
-    owner = await ensure_owner(platform)
+    owner = await ensure_owner(platform.db)
     return World(platform, Actor(owner.user.id, owner.team.id, "owner"))
 
 

@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from vclone_core.actions import accounts
+from vclone_core.actions import accounts, owners
 from vclone_core.actions.platform import Platform, open_platform
 from vclone_core.errors import BadSettings, NotFound, Unauthorised
 from vclone_core.models import Actor
@@ -14,20 +14,20 @@ from vclone_core.settings import Settings
 
 
 async def test_eight_starts_make_one_owner(settings: Settings) -> None:
-    async def start() -> accounts.Owner:
+    async def start() -> owners.Owner:
         async with open_platform(settings) as platform:
-            return await accounts.ensure_owner(platform, wants_token=True)
+            return await owners.ensure_owner(platform.db, wants_token=True)
 
-    owners = await asyncio.gather(*(start() for _ in range(8)))
-    assert len({(owner.user.id, owner.team.id) for owner in owners}) == 1
-    assert len({owner.token for owner in owners}) == 8
-    assert owners[0].team.is_personal
+    made = await asyncio.gather(*(start() for _ in range(8)))
+    assert len({(owner.user.id, owner.team.id) for owner in made}) == 1
+    assert len({owner.token for owner in made}) == 8
+    assert made[0].team.is_personal
 
 
 async def test_a_token_opens_and_a_fresh_one_comes_only_when_asked(platform: Platform) -> None:
-    user, team, nothing = await accounts.ensure_owner(platform)
+    user, team, nothing = await owners.ensure_owner(platform.db)
     assert nothing is None
-    token = (await accounts.ensure_owner(platform, wants_token=True)).token
+    token = (await owners.ensure_owner(platform.db, wants_token=True)).token
     assert token is not None and token.startswith("vct_") and len(token) == 50
     actor = await accounts.actor_from_token(platform, token)
     assert actor == Actor(user.id, team.id, "owner")
@@ -40,7 +40,7 @@ async def test_a_token_opens_and_a_fresh_one_comes_only_when_asked(platform: Pla
 
 
 async def test_what_is_no_token_opens_nothing(platform: Platform) -> None:
-    token = (await accounts.ensure_owner(platform, wants_token=True)).token
+    token = (await owners.ensure_owner(platform.db, wants_token=True)).token
     assert token is not None
     flipped = token[:-1] + ("0" if token[-1] != "0" else "1")
     for text in ("", "vct_", flipped, token + " ", token.upper(), "é" * 50):
@@ -53,7 +53,7 @@ async def test_what_is_no_token_opens_nothing(platform: Platform) -> None:
 
 
 async def test_a_token_ends_by_time_by_hand_and_with_its_user(platform: Platform) -> None:
-    user, team, token = await accounts.ensure_owner(platform, wants_token=True)
+    user, team, token = await owners.ensure_owner(platform.db, wants_token=True)
     assert token is not None
     actor = await accounts.actor_from_token(platform, token)
     short = await accounts.create_token(platform, actor, name="short", expires_s=0)
@@ -75,8 +75,8 @@ async def test_a_token_ends_by_time_by_hand_and_with_its_user(platform: Platform
 
 
 async def test_a_sign_in_link_opens_once(platform: Platform) -> None:
-    owner = await accounts.ensure_owner(platform)
-    link = await accounts.sign_in_link(platform, owner.user.id)
+    owner = await owners.ensure_owner(platform.db)
+    link = await owners.sign_in_link(platform.db, owner.user.id)
     results = await asyncio.gather(
         *(accounts.redeem_sign_in_link(platform, link) for _ in range(10)), return_exceptions=True
     )
@@ -91,8 +91,8 @@ async def test_a_sign_in_link_opens_once(platform: Platform) -> None:
 
 
 async def test_a_sign_in_link_is_too_old_after_its_time(platform: Platform) -> None:
-    owner = await accounts.ensure_owner(platform)
-    link = await accounts.sign_in_link(platform, owner.user.id)
+    owner = await owners.ensure_owner(platform.db)
+    link = await owners.sign_in_link(platform.db, owner.user.id)
     async with platform.db._pool.acquire() as connection:
         await connection.execute("update sign_in_links set expires_at = now() - interval '1 second'")
     with pytest.raises(Unauthorised, match="Nobody is signed in"):

@@ -22,7 +22,7 @@ from pydantic import SecretStr
 from tests.contracts import s3_servers
 
 from vclone_core.actions import deployments, projects, publishing, retention
-from vclone_core.actions.accounts import ensure_owner
+from vclone_core.actions.owners import ensure_owner
 from vclone_core.actions.platform import Platform, open_platform
 from vclone_core.errors import BlobsCollected, CollectionRuns, MissingBlobs, NotFound
 from vclone_core.models import Actor, Claim, Deployment, FileEntry, Manifest, Project, Source, SourceFile, Target
@@ -374,7 +374,7 @@ async def test_the_same_on_an_s3_store(settings: Settings, s3_url: str) -> None:
         }
     )
     async with open_platform(on_s3) as platform:
-        owner = await ensure_owner(platform)
+        owner = await ensure_owner(platform.db)
         world = World(platform, Actor(owner.user.id, owner.team.id, "owner"))
         site = Site(world, await world.project())
 

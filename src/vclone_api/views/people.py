@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from vclone_core.actions import accounts, sessions, signing_in, tokens
+from vclone_core.actions import accounts, owners, sessions, signing_in, tokens
 from vclone_core.actions.sessions import Tokens
 from vclone_core.models import User
 from vclone_core.rules.clients import address_group
@@ -133,7 +133,7 @@ async def end_session(call: Call, session: str) -> None:
 
 async def make_link(call: Call) -> LinkShape:
     """A link that signs one browser in as oneself, once, within 15 minutes."""
-    token = await accounts.sign_in_link(call.platform, call.actor.user_id)
+    token = await owners.sign_in_link(call.platform.db, call.actor.user_id)
     return {"url": f"{call.platform.settings.api_url}/sign-in/{token}"}
 
 

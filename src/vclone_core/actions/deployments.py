@@ -6,7 +6,8 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequenc
 from typing import Any, Final
 
 from vclone_core.actions.announcing import announce_change
-from vclone_core.actions.platform import Platform, new_id
+from vclone_core.actions.newids import new_id
+from vclone_core.actions.platform import Platform
 from vclone_core.actions.projects import change_settings, missing_of
 from vclone_core.actions.publishing import promote, publish, resolve_host, rollback, wait_receipts
 from vclone_core.errors import EmptySource, MissingBlobs, NotFound

@@ -10,7 +10,8 @@ from typing import Any, Final, TypedDict
 from urllib.parse import urlsplit
 
 from vclone_core.actions.keys import git_token_identity, ring_of
-from vclone_core.actions.platform import Platform, new_id
+from vclone_core.actions.newids import new_id
+from vclone_core.actions.platform import Platform
 from vclone_core.errors import InvalidFields, NotFound
 from vclone_core.models import Actor, FieldProblem, Source
 from vclone_core.rules.access import require

@@ -6,7 +6,8 @@ import secrets
 from typing import Final
 
 from vclone_core.actions.deployments import request_deployment
-from vclone_core.actions.platform import Platform, new_id
+from vclone_core.actions.newids import new_id
+from vclone_core.actions.platform import Platform
 from vclone_core.errors import Conflict, InvalidFields, Limited, NotFound
 from vclone_core.models import Actor, DeployHook, Deployment, FieldProblem, Project, Source, Trigger
 from vclone_core.rules.access import require

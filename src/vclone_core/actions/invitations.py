@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from vclone_core.actions.accounts import DAY_S, new_token
-from vclone_core.actions.platform import Platform, new_id
+from vclone_core.actions.accounts import DAY_S
+from vclone_core.actions.newids import new_id
+from vclone_core.actions.owners import new_token
+from vclone_core.actions.platform import Platform
 from vclone_core.errors import Conflict, Forbidden, InvalidFields, NotFound
 from vclone_core.models import Actor, FieldProblem, Invitation, Team
 from vclone_core.rules.access import ROLES, may_give, require

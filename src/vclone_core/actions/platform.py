@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import secrets
-import time
 from collections.abc import AsyncIterator, Coroutine, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -13,7 +11,6 @@ from typing import Any, Final
 
 from vclone_core.actions.passwords import Passwords
 from vclone_core.errors import BadSettings
-from vclone_core.ids import RANDOM_BITS, build_id
 from vclone_core.plugins import Plugins, load_plugins
 from vclone_core.protocols import AuthProvider, AuthProviderConfig, ObjectStore
 from vclone_core.settings import Settings
@@ -105,8 +102,3 @@ def open_auth_providers(settings: Settings, plugins: Plugins) -> dict[str, AuthP
             problems='VCLONE_AUTH_PROVIDERS is not JSON of the form {"NAME": {"client_id": "…", "client_secret": "…"}}.'
         ) from None
     return {name: plugins.provider("auth_providers", name)(config) for name, config in configs.items()}
-
-
-def new_id(kind: str) -> str:
-    """Return a new id of `kind` (a key of `ids.PREFIXES`)."""
-    return build_id(kind, unix_ms=time.time_ns() // 1_000_000, random=secrets.randbits(RANDOM_BITS))

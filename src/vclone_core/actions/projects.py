@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any, Final
 
 from vclone_core.actions.announcing import announce_change
-from vclone_core.actions.platform import Platform, new_id
+from vclone_core.actions.newids import new_id
+from vclone_core.actions.platform import Platform
 from vclone_core.actions.publishing import remove_aliases
 from vclone_core.errors import Duplicate, InvalidFields, Limited, NameTaken, NotFound
 from vclone_core.models import Actor, FieldProblem, Project, ProjectSettings

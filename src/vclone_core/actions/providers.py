@@ -13,7 +13,7 @@ from typing import Final, NamedTuple
 from urllib.parse import quote
 
 from vclone_core.actions import invitations, signing_in
-from vclone_core.actions.accounts import new_token
+from vclone_core.actions.owners import new_token
 from vclone_core.actions.platform import Platform
 from vclone_core.errors import Conflict, Duplicate, Forbidden, Invalid, NotFound, Unavailable, VcloneError
 from vclone_core.log import get_log

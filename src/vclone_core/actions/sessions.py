@@ -14,8 +14,10 @@ from typing import Any, Final, NamedTuple
 
 import jwt
 
-from vclone_core.actions.accounts import DAY_S, Entry, enter_by_session_id, new_token
-from vclone_core.actions.platform import Platform, new_id
+from vclone_core.actions.accounts import DAY_S, Entry, enter_by_session_id
+from vclone_core.actions.newids import new_id
+from vclone_core.actions.owners import new_token
+from vclone_core.actions.platform import Platform
 from vclone_core.errors import BadSettings, NotFound, ReusedToken, Unauthorised
 from vclone_core.log import get_log
 from vclone_core.models import Actor, Session

@@ -7,7 +7,7 @@ import math
 from collections.abc import Mapping
 from typing import Final, NamedTuple
 
-from vclone_core.actions import accounts, invitations
+from vclone_core.actions import invitations, owners
 from vclone_core.actions.platform import Platform
 from vclone_core.errors import (
     BadCredentials,
@@ -122,7 +122,7 @@ def check_fields(*, email: str | None = None, password: str | None = None) -> st
 async def insert_user(tx: Queries, *, email: str, name: str) -> str:
     """Make a user; raise `NameTaken` when there is one with this address."""
     try:
-        return await accounts.insert_user(tx, email=email, name=name)
+        return await owners.insert_user(tx, email=email, name=name)
     except Duplicate as error:
         raise NameTaken(
             sentence="There is an account with this address already.", hint="Sign in with it, or use another address."

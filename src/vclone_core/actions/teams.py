@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from vclone_core.actions.platform import Platform, new_id
+from vclone_core.actions.newids import new_id
+from vclone_core.actions.platform import Platform
 from vclone_core.errors import Conflict, Duplicate, Forbidden, InvalidFields, LastOwner, NameTaken, NotFound
 from vclone_core.models import Actor, FieldProblem, Membership, Team, User
 from vclone_core.rules.access import ROLES, may_give, require

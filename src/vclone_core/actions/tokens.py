@@ -7,8 +7,10 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Final, NamedTuple
 
-from vclone_core.actions.accounts import DAY_S, insert_token, new_token
-from vclone_core.actions.platform import Platform, new_id
+from vclone_core.actions.accounts import DAY_S
+from vclone_core.actions.newids import new_id
+from vclone_core.actions.owners import insert_token, new_token
+from vclone_core.actions.platform import Platform
 from vclone_core.errors import Forbidden, InvalidFields, NotFound
 from vclone_core.models import Actor, ApiToken, FieldProblem, User
 from vclone_core.rules.access import SCOPES, covers, may, require

@@ -30,7 +30,7 @@ WELCOME_PROJECT: Final = "welcome"
 WELCOME_S: Final = 120.0
 INTERRUPTED: Final = 130
 # Imported while the databases start; they bring drivers.
-_SLOW: Final = ("vclone_core.stores.postgres", "vclone_core.actions.accounts", "vclone_core.actions.platform")
+_SLOW: Final = ("vclone_core.stores.migrations", "vclone_core.actions.owners")
 
 
 @dataclass(slots=True)
@@ -67,14 +67,16 @@ class Up:
         environ = self.environment(databases)
         # They import what they need while the database starts, and wait until it is prepared.
         gate = Gate.make()
-        processes = own_processes(self.settings, environ, self.folder.path, gate)
-        self.supervisor.spawn(*processes)
+        *awaited, worker = own_processes(self.settings, environ, self.folder.path, gate)
+        self.supervisor.spawn(*awaited)
         for module in _SLOW:
             import_module(module)
         await self.supervisor.wait_ready(*members)
         self.introduce_cli(await self.prepare_database(load_settings(environ)))
         gate.open()
-        await self.supervisor.wait_ready(*processes)
+        # Nobody waits for it to be ready, so it leaves the processors to those whose answers are waited for.
+        self.supervisor.spawn(worker)
+        await self.supervisor.wait_ready(*awaited, worker)
         if self.wants_welcome and not self.folder.read_notes().get("welcomed"):
             self.has_welcome = await self.deploy_welcome(environ)
         self.note("running")
@@ -108,16 +110,19 @@ class Up:
 
     async def prepare_database(self, settings: Settings) -> str:
         """Migrate and see to an owner; return the token of this machine's CLI."""
-        from vclone_core.actions.accounts import ensure_owner, sign_in_link
-        from vclone_core.actions.platform import open_platform
-        from vclone_core.stores.postgres import migrate
+        from vclone_core.actions.owners import ensure_owner, sign_in_link
+        from vclone_core.stores.postgres import Database, migrate
 
-        await migrate(settings.database_url.get_secret_value())
+        url = settings.database_url.get_secret_value()
+        await migrate(url)
         kept = str((read_json(self.folder.cli_file) or {}).get("token", ""))
-        async with open_platform(settings) as platform:
-            owner = await ensure_owner(platform, wants_token=not kept)
+        db = await Database.connect(url)
+        try:
+            owner = await ensure_owner(db, wants_token=not kept)
             if not self.folder.read_notes().get("signed_in"):
-                self.sign_in_url = f"{self.api_address}/sign-in/{await sign_in_link(platform, owner.user.id)}"
+                self.sign_in_url = f"{self.api_address}/sign-in/{await sign_in_link(db, owner.user.id)}"
+        finally:
+            await db.close()
         return owner.token or kept
 
     def introduce_cli(self, token: str) -> None:

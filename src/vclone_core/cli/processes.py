@@ -6,6 +6,7 @@ them; the import contracts see to it that nothing else here does.
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 import sys
@@ -22,6 +23,8 @@ MAIN: Final = {
     "worker": "vclone_core.build.worker:main",
     "edge": "vclone_edge.serve:main",
 }
+# Python's own pace of garbage collection, for a process that lives on.
+RUNNING_GC: Final = (700, 10, 10)
 # A process told to end by its supervisor's death gets this long before it and its group are killed.
 ORPHAN_S: Final = 10.0
 
@@ -61,6 +64,8 @@ def run_process(name: str, supervisor: int | None) -> None:
     configure_log(process=name, log_format=settings.log_format, log_level=settings.log_level)
     module, _, function = MAIN[name].partition(":")
     main: Callable[[Settings], int | None] = getattr(import_module(module), function)
+    gc.freeze()
+    gc.set_threshold(*RUNNING_GC)
     if supervisor is not None:
         threading.Thread(target=end_with, args=(supervisor,), name="end-with-supervisor", daemon=True).start()
         sys.stdin.buffer.read()

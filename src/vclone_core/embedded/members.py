@@ -1,6 +1,6 @@
 """The five processes of `vclone up`: how each is started, and how it is known to be ready.
 
-postgres, valkey -> api, worker, edge
+postgres, valkey -> api, edge, worker
 """
 
 from __future__ import annotations
@@ -101,7 +101,7 @@ class Gate:
 
 
 def own_processes(settings: Settings, environ: Mapping[str, str], cwd: Path, gate: Gate) -> tuple[Member, ...]:
-    """Return api, worker and edge: this program again, told everything by `environ`, never by arguments."""
+    """Return api, edge and worker: this program again, told everything by `environ`, never by arguments."""
 
     def member(name: str, is_ready_at: tuple[str, int, str, str] | None, stop_s: float) -> Member:
         hidden = _NOT_FOR_EDGE if name == "edge" else ()
@@ -115,9 +115,9 @@ def own_processes(settings: Settings, environ: Mapping[str, str], cwd: Path, gat
 
     return (
         member("api", (settings.api_host, settings.api_port, "/api/health", "localhost"), 5.0),
-        member("worker", None, 8.0),
         # A malformed host: the app refuses it by itself, so an edge is ready also while the API is away.
         member("edge", (settings.edge_host, settings.edge_port, "/", "ready..invalid"), 10.0),
+        member("worker", None, 8.0),
     )
 
 
