@@ -337,6 +337,17 @@ async def test_the_place_in_the_queue_and_why(world: World) -> None:
     assert await deployments.find_place(world.platform, gone) is None
 
 
+async def test_nothing_writes_to_a_row_once_it_was_rung_for(world: World) -> None:
+    """Or the worker that was woken would find it locked, pass it over, and come back seconds later."""
+    wanted = await world.deploy(await world.project())
+    async with world.platform.db._pool.acquire() as connection:
+        row = await connection.fetchrow("select created_at, rung_at, xmin from deployments where id = $1", wanted.id)
+        project = await connection.fetchrow("select xmin from projects where id = $1", wanted.project_id)
+    # One transaction took the project's next number and made the row, and no other has written to it.
+    assert row["rung_at"] == row["created_at"]
+    assert row["xmin"] == project["xmin"]
+
+
 async def test_a_lost_ring_is_rung_again(world: World) -> None:
     wanted = await world.deploy(await world.project())
     assert await queue.take_unrung(world.platform.db) == []

@@ -253,8 +253,7 @@ async def _insert(
             deployment = await queue.skip(tx, deployment, reason=reason)
     # After the commit, or a worker could look for a row that isn't there yet.
     if deployment.state is State.QUEUED:
-        if await platform.redis.ring(deployment.id, project.id, high=deployment.target is Target.PRODUCTION):
-            await platform.db.execute("note_rung", deployment.id)
+        await platform.redis.ring(deployment.id, project.id, high=deployment.target is Target.PRODUCTION)
         if trigger in _SUPERSEDING and source.kind == "git":
             await _supersede(platform, project, deployment, production_branch=settings.production_branch)
     await announce_change(platform, deployment, project)

@@ -1,6 +1,7 @@
 -- name: insert_deployment
-insert into deployments (id, project_id, target, source, overrides, sequence, priority, created_by, trigger)
-values ($1, $2, $3, $4, $5, $6, $7, $8, $9)
+-- It counts as rung for: after the ring nothing may write to the row, or the worker that was woken finds it locked.
+insert into deployments (id, project_id, target, source, overrides, sequence, priority, created_by, trigger, rung_at)
+values ($1, $2, $3, $4, $5, $6, $7, $8, $9, now())
 returning *;
 
 -- name: insert_source_files

@@ -137,9 +137,6 @@ where id in (
     for no key update skip locked)
 returning id, project_id, priority;
 
--- name: note_rung
-update deployments set rung_at = now() where id = $1 and state = 'queued';
-
 -- name: fetch_queue_place
 -- An estimate: teams take turns, so each team's first waits before each team's second.
 select position, project_builds, rest_s from (
