@@ -155,6 +155,19 @@ class NewGitToken(Body):
     account: Line = "x-access-token"
 
 
+class NewDeployKey(Body):
+    """`private_key`: one that there is already, in OpenSSH's form; null: a pair is made."""
+
+    private_key: Annotated[str, StringConstraints(max_length=16_384)] | None = None
+    known_hosts: Annotated[str, StringConstraints(max_length=16_384)] = ""
+
+
+class HostKeys(Body):
+    """Lines of ssh's known_hosts; empty: the next host that is met is believed."""
+
+    known_hosts: Annotated[str, StringConstraints(max_length=16_384)] = ""
+
+
 class Redeploy(Body):
     """`settings`: what this deployment says otherwise than the one it repeats."""
 

@@ -29,6 +29,7 @@ PREFIXES: Final = {
     "webhook": "whk",
     "hook": "dhk",
     "git_token": "gtk",
+    "deploy_key": "dky",
     "certificate": "crt",
     "request": "req",
     "edge": "edg",

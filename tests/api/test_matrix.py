@@ -11,7 +11,17 @@ import pytest
 
 from vclone_api.guard import Route
 from vclone_api.routes import ROUTES
-from vclone_core.actions import accounts, hooks, invitations, owners, projects, sessions, tokens, variables
+from vclone_core.actions import (
+    accounts,
+    deploykeys,
+    hooks,
+    invitations,
+    owners,
+    projects,
+    sessions,
+    tokens,
+    variables,
+)
 from vclone_core.models import Actor, Deployment, Project
 from vclone_core.rules.access import PERMISSIONS, SCOPES
 from vclone_core.rules.variables import NewVariable
@@ -40,6 +50,10 @@ MATRIX = {
     "GET /api/projects/<project>/hooks": "-0+++++++++",
     "POST /api/projects/<project>/hooks": "-0x++++xx++",
     "DELETE /api/projects/<project>/hooks/<hook>": "-0x++++xx++",
+    "GET /api/projects/<project>/deploy-key": "-0+++++++++",
+    "POST /api/projects/<project>/deploy-key": "-0x++++xx++",
+    "PUT /api/projects/<project>/deploy-key/hosts": "-0x++++xx++",
+    "DELETE /api/projects/<project>/deploy-key": "-0x++++xx++",
     "GET /api/git-tokens": "-+x+++xxx++",
     "PUT /api/git-tokens/<host>": "-+xx++xxxx+",
     "DELETE /api/git-tokens/<host>": "-+xx+0xxxx0",  # the first of a team that asks finds what was put there
@@ -162,6 +176,10 @@ class World:
         hook, _ = await hooks.create_hook(self.api.platform, self.api.owner, self.project, name="cms")
         return hook.id
 
+    async def fresh_deploy_key(self, _caller: str) -> dict[str, Any]:
+        await deploykeys.create_key(self.api.platform, self.api.owner, self.project)
+        return {"known_hosts": ""}
+
     async def fresh_variable(self, _caller: str) -> str:
         asked = NewVariable(f"K_{secrets.token_hex(8)}", "v", ("preview",))
         (made,) = await variables.save_variables(self.api.platform, self.api.owner, self.project, [asked])
@@ -195,11 +213,13 @@ BODIES: dict[str, Callable[[World], dict[str, Any]]] = {
     "PATCH /api/teams/<team>": lambda w: {"name": "Crew"},
     "PATCH /api/teams/<team>/members/<user>": lambda w: {"role": "viewer"},
     "POST /api/teams/<team>/invitations": lambda w: {"email": f"{secrets.token_hex(4)}@example.com"},
+    "POST /api/projects/<project>/deploy-key": lambda w: {},
     "PUT /api/git-tokens/<host>": lambda w: {"token": "secret-token"},
     "POST /api/tokens": lambda w: {"name": "ci", "scopes": ["read"]},
 }
 FRESH_BODIES: dict[str, Callable[[World, str], Awaitable[dict[str, Any]]]] = {
     "POST /api/auth/refresh": World.fresh_refresh,
+    "PUT /api/projects/<project>/deploy-key/hosts": World.fresh_deploy_key,
     "POST /api/invitations/accept": World.invitation_for,
 }
 FRESH: dict[str, Callable[[World, str], Awaitable[str]]] = {

@@ -9,7 +9,18 @@ from vclone_core.rules.blobframes import CONTENT_TYPE
 from .. import bodies
 from ..guard import EDGE, OPEN, Route
 from ..internal import events, sites
-from ..views import deployments, gittokens, hooks, projects, shapes, storage, system, variable_shapes, variables
+from ..views import (
+    deploykeys,
+    deployments,
+    gittokens,
+    hooks,
+    projects,
+    shapes,
+    storage,
+    system,
+    variable_shapes,
+    variables,
+)
 
 # A rollback or promote waits up to two seconds for receipts; an upload takes as long as its client's line.
 ROUTES: Final[tuple[Route, ...]] = (
@@ -94,6 +105,27 @@ ROUTES: Final[tuple[Route, ...]] = (
         body=bodies.NewHook,
     ),
     Route("DELETE", "/api/projects/<project>/hooks/<hook>", hooks.delete_hook, "change a project", status=204),
+    Route(
+        "GET", "/api/projects/<project>/deploy-key", deploykeys.show_deploy_key, "see a project", shapes.DeployKeyList
+    ),
+    Route(
+        "POST",
+        "/api/projects/<project>/deploy-key",
+        deploykeys.create_deploy_key,
+        "change a project",
+        shapes.DeployKeyShape,
+        status=201,
+        body=bodies.NewDeployKey,
+    ),
+    Route(
+        "PUT",
+        "/api/projects/<project>/deploy-key/hosts",
+        deploykeys.trust_hosts,
+        "change a project",
+        shapes.DeployKeyShape,
+        body=bodies.HostKeys,
+    ),
+    Route("DELETE", "/api/projects/<project>/deploy-key", deploykeys.delete_deploy_key, "change a project", status=204),
     Route("GET", "/api/git-tokens", gittokens.list_git_tokens, "see git access", shapes.GitTokenList),
     Route(
         "PUT",

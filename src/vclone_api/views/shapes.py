@@ -9,6 +9,7 @@ from typing import Any
 
 from typing_extensions import TypedDict  # pydantic reads these, and needs this one before Python 3.12
 
+from vclone_core.actions.deploykeys import DeployKeyInfo
 from vclone_core.actions.gittokens import GitToken
 from vclone_core.models import (
     Actor,
@@ -268,6 +269,16 @@ class GitTokenList(TypedDict):
     items: list[GitTokenShape]
 
 
+class DeployKeyShape(TypedDict):
+    public_key: str
+    known_hosts: str
+    created_at: str
+
+
+class DeployKeyList(TypedDict):
+    items: list[DeployKeyShape]
+
+
 class HookList(TypedDict):
     items: list[HookShape]
 
@@ -368,6 +379,10 @@ def shape_deployment(
 
 def shape_git_token(token: GitToken) -> GitTokenShape:
     return {"host": token["host"], "account": token["account"], "created_at": moment(token["created_at"])}
+
+
+def shape_deploy_key(key: DeployKeyInfo) -> DeployKeyShape:
+    return {**key, "created_at": moment(key["created_at"])}
 
 
 def shape_hook(hook: DeployHook) -> HookShape:

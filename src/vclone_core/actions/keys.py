@@ -52,7 +52,18 @@ def git_token_identity(token_id: str) -> str:
     return f"git_tokens/{token_id}/value"
 
 
+def deploy_key_identity(key_id: str) -> str:
+    """Return what a deploy key's private half is bound to."""
+    return f"deploy_keys/{key_id}/value"
+
+
 SEALED: Final = (
+    SealedColumn(
+        "deploy_keys",
+        "list_sealed_deploy_keys",
+        "replace_sealed_deploy_key",
+        lambda row: deploy_key_identity(row["id"]),
+    ),
     SealedColumn(
         "git_tokens", "list_sealed_git_tokens", "replace_sealed_git_token", lambda row: git_token_identity(row["id"])
     ),

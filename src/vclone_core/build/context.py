@@ -26,6 +26,7 @@ from vclone_core.plugins import Plugins
 from vclone_core.protocols import BuildRunner, BuildSession, ExitStatus, ObjectStore
 from vclone_core.rules.buildplan import BuildPlan
 from vclone_core.rules.clones import GitAccess
+from vclone_core.rules.deploykeys import DeployKey
 from vclone_core.rules.frameworks import Detection
 from vclone_core.rules.headers_file import HeaderRules
 from vclone_core.rules.netlify_config import NetlifyConfig
@@ -66,7 +67,8 @@ class Build:
 
     `previous_manifests` are those of the project's newest deployment, and of those that the hosts show which this one
     may take over; the newest first. `source_files` lists an upload (None: the list is gone). `environment` are the
-    project's own variables. `previous_sha` is the commit that a push is compared with, None where there is none.
+    project's own variables. `learn_hosts` is told which hosts a deploy key has met first. `previous_sha` is the commit
+    that a push is compared with, None where there is none.
     """
 
     claim: Claim
@@ -81,7 +83,8 @@ class Build:
     previous_manifests: Callable[[], Awaitable[Sequence[Manifest]]]
     source_files: Callable[[], Awaitable[Sequence[SourceFile] | None]]
     environment: Mapping[str, str] = field(default_factory=dict)
-    git_access: Callable[[], Awaitable[GitAccess | None]] | None = None
+    git_access: Callable[[], Awaitable[GitAccess | DeployKey | None]] | None = None
+    learn_hosts: Callable[[DeployKey, str], Awaitable[None]] | None = None
     previous_sha: Callable[[], Awaitable[str | None]] = _no_previous
 
     @property
@@ -119,7 +122,6 @@ class Work:
     folder: Path  # clone: the repository's root
     root: Path  # detect: the root directory, below or at `folder`
     upload: Upload | None = None  # clone: what was uploaded, of which not all need lie in `folder`
-    git_env: Mapping[str, str] = field(default_factory=dict)  # clone: what git finds, a token among it
     detection: Detection | None = None
     plan: BuildPlan | None = None  # detect
     caches: Caches | None = None  # install

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from vclone_core.actions.deploykeys import find_key, learn_hosts
 from vclone_core.actions.gittokens import find_access
 from vclone_core.actions.platform import Platform
 from vclone_core.actions.projects import missing_of, note_blobs
@@ -17,6 +18,7 @@ from vclone_core.errors import Invalid, NotFound
 from vclone_core.models import BuildLimits, Claim, Manifest, SourceFile, State
 from vclone_core.protocols import BuildRunner
 from vclone_core.rules.clones import GitAccess
+from vclone_core.rules.deploykeys import DeployKey
 from vclone_core.rules.manifests import decode_manifest
 from vclone_core.rules.objectkeys import manifest_key
 from vclone_core.stores import records
@@ -59,8 +61,13 @@ async def open_build(
     async def fetch_source_files() -> Sequence[SourceFile] | None:
         return await records.fetch_source_files(platform.db, claim.deployment.id)
 
-    async def fetch_access() -> GitAccess | None:
-        return await find_access(platform, claim.project.team_id, claim.deployment.source)
+    async def fetch_access() -> GitAccess | DeployKey | None:
+        source = claim.deployment.source
+        key = await find_key(platform, claim.project, source)
+        return key or await find_access(platform, claim.project.team_id, source)
+
+    async def learn(key: DeployKey, known_hosts: str) -> None:
+        await learn_hosts(platform, claim.project, key, known_hosts)
 
     return Build(
         claim=claim,
@@ -76,6 +83,7 @@ async def open_build(
         previous_sha=fetch_previous_sha,
         source_files=fetch_source_files,
         git_access=fetch_access,
+        learn_hosts=learn,
         environment=await read_build_variables(platform, claim),
     )
 

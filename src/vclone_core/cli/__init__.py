@@ -48,6 +48,7 @@ COMMANDS: Final[dict[str, str]] = {
     "hooks": f"{_CLI}.hooks:hooks",
     "queue": f"{_CLI}.queue:queue",
     "gittokens": f"{_CLI}.gittokens:git_tokens",
+    "deploykey": f"{_CLI}.deploykeys:deploy_key",
     "login": f"{_CLI}.login:login",
     "logout": f"{_CLI}.login:logout",
     "whoami": f"{_CLI}.login:whoami",

@@ -12,6 +12,7 @@ from typing import Final
 from urllib.parse import urlsplit
 
 from vclone_core.models import Source
+from vclone_core.rules.deploykeys import is_ssh_user, normal_git_url
 
 _CONTROL: Final = re.compile(r"[\x00-\x20\x7f\\]")
 _HOST: Final = re.compile(r"(?=.{1,253}$)[a-z0-9_](?:[a-z0-9_-]{0,62}[a-z0-9_])?(?:\.[a-z0-9_](?:[a-z0-9_-]{0,62})?)*")
@@ -63,9 +64,10 @@ class CloneProblem:
 def check_git_url(url: str, *, is_insecure_allowed: bool) -> str | None:
     """Say why a repository can't be cloned from `url`; None when it can.
 
-    `https://host/path` only, without credentials, and not on this machine or a private network; with
-    `is_insecure_allowed` also `http://`, and any host.
+    `https://host/path` without credentials, `ssh://user@host/path` or the same as `user@host:path`, and not on this
+    machine or a private network; with `is_insecure_allowed` also `http://`, and any host.
     """
+    url = normal_git_url(url)
     if len(url) > 2000 or _CONTROL.search(url) or url.startswith("-"):
         return "the address has characters that no address has"
     try:
@@ -73,9 +75,12 @@ def check_git_url(url: str, *, is_insecure_allowed: bool) -> str | None:
         host, _ = (parts.hostname or "").lower(), parts.port
     except ValueError:
         return "the address is malformed"
-    if parts.scheme != "https" and not (parts.scheme == "http" and is_insecure_allowed):
-        return "only https:// addresses can be cloned"
-    if "@" in parts.netloc:
+    if parts.scheme not in ("https", "ssh") and not (parts.scheme == "http" and is_insecure_allowed):
+        return "only https:// and ssh:// addresses can be cloned"
+    if parts.scheme == "ssh":
+        if parts.password is not None or not is_ssh_user(parts.username or ""):
+            return "an ssh:// address needs a user, as in ssh://git@host/path, and no password"
+    elif "@" in parts.netloc:
         return "the address holds credentials, which would be shown to everybody who sees the project"
     if parts.query or parts.fragment or not parts.path.strip("/"):
         return "the address names no repository"
@@ -227,16 +232,25 @@ def parse_branches(output: str) -> tuple[str, ...]:
 _HELPER: Final = '!f() { test "$1" = get && printf "username=%s\\npassword=%s\\n" "$GIT_ACCOUNT" "$GIT_TOKEN"; }; f'
 
 
-def plan_git_env(*, is_insecure_allowed: bool, access: GitAccess | None = None) -> dict[str, str]:
+def plan_git_env(
+    *, is_insecure_allowed: bool, access: GitAccess | None = None, ssh: str | None = None
+) -> dict[str, str]:
     """Return the environment of every git command: no prompts, no other transports, no configuration of anybody's.
 
-    With `access` git gives that origin, and no other, the token when it asks for one.
+    With `access` git gives that origin, and no other, the token when it asks for one. Without `ssh`, the command that
+    git starts for such addresses, there is no way to them.
     """
     settings = [("credential.helper", "")]
     secrets = {}
     if access is not None:
         settings.append((f"credential.{access.origin}.helper", _HELPER))
         secrets = {"GIT_ACCOUNT": access.account, "GIT_TOKEN": access.token}
+    protocols = ["https"]
+    if is_insecure_allowed:
+        protocols.append("http")
+    if ssh is not None:
+        settings += [("core.sshCommand", ssh), ("ssh.variant", "ssh")]
+        protocols.append("ssh")
     configuration = {"GIT_CONFIG_COUNT": str(len(settings))}
     for number, (key, value) in enumerate(settings):
         configuration |= {f"GIT_CONFIG_KEY_{number}": key, f"GIT_CONFIG_VALUE_{number}": value}
@@ -245,7 +259,7 @@ def plan_git_env(*, is_insecure_allowed: bool, access: GitAccess | None = None) 
         **secrets,
         "GIT_TERMINAL_PROMPT": "0",
         "GIT_ASKPASS": "true",
-        "GIT_ALLOW_PROTOCOL": "https:http" if is_insecure_allowed else "https",
+        "GIT_ALLOW_PROTOCOL": ":".join(protocols),
         "GIT_CONFIG_NOSYSTEM": "1",
         "GIT_CONFIG_GLOBAL": "/dev/null",
         "GIT_LFS_SKIP_SMUDGE": "1",
@@ -270,6 +284,16 @@ def is_empty_repository(output: str, source: Source) -> bool:
 
 # What git says -> what happened, and what to do. The first that is found counts.
 _CAUSES: Final[tuple[tuple[str, str, str | None], ...]] = (
+    (
+        r"REMOTE HOST IDENTIFICATION HAS CHANGED|Host key verification failed",
+        "the host shows another key than the one that is known of it",
+        "If the host has really changed its key: `vclone deploykey trust`, with its new key or without any.",
+    ),
+    (
+        r"Permission denied \(publickey|Load key .*: ",
+        "the host does not take the project's deploy key",
+        "Add the public key that `vclone deploykey show` prints to the repository, for reading.",
+    ),
     (
         r"Authentication failed|could not read Username|terminal prompts disabled|requested URL returned error: 40[13]",
         "the repository is private",
@@ -298,7 +322,12 @@ _CAUSES: Final[tuple[tuple[str, str, str | None], ...]] = (
         "It may have been removed by a forced push: deploy the branch again.",
     ),
     (r"redirect|returned error: 30\d", "the address redirects to another one", "Use the repository's own address."),
-    (r"protocol '?\w+'? not (?:allowed|supported)", "only https:// addresses can be cloned", None),
+    (
+        r"transport 'ssh' not allowed|protocol 'ssh' is not",
+        "the project has no deploy key for ssh:// addresses",
+        "Make one with `vclone deploykey create`, and add it to the repository; or use the https:// address.",
+    ),
+    (r"protocol '?\w+'? not (?:allowed|supported)", "only https:// and ssh:// addresses can be cloned", None),
     (r"fsck|malformed|bad tree|hasDot", "the repository holds objects that git refuses as damaged or dangerous", None),
     (r"No space left on device", "the disk of this machine is full", None),
 )

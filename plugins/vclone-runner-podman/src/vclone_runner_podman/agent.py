@@ -3,6 +3,7 @@
 The worker listens on Unix sockets in this file's folder. `agent` is the lifeline: a packet says what to run or to end,
 with file descriptors for the command and its output; its end ends the container. `egress`, where there is one, is the
 worker's proxy, made reachable on loopback. It runs as the build's own user, so the worker believes nothing it says.
+As `agent.py connect HOST PORT` it is what ssh reaches a host through.
 """
 
 from __future__ import annotations
@@ -221,6 +222,31 @@ async def main() -> None:
     end_everything()
 
 
+def connect(host: str, port: str) -> int:
+    """Join standard input and output to a host, through the proxy; what refuses it is said."""
+    try:
+        line = socket.create_connection(("127.0.0.1", PROXY_PORT))
+        line.sendall(f"CONNECT {host}:{port} HTTP/1.1\r\n\r\n".encode())
+        answer = b""
+        while b"\r\n\r\n" not in answer:
+            if not (piece := line.recv(1)):
+                break
+            answer += piece
+    except OSError as error:
+        answer = f"HTTP/1.1 502 {error.strerror}".encode()
+    if answer.split(b" ")[1:2] != [b"200"]:
+        sys.stderr.write(f"ssh: no connection to {host}: {answer.decode(errors='replace').splitlines()[0]}\n")
+        return 1
+    if os.fork() == 0:
+        while data := os.read(0, CHUNK_BYTES):
+            line.sendall(data)
+        line.shutdown(socket.SHUT_WR)
+        os._exit(0)
+    while data := line.recv(CHUNK_BYTES):
+        os.write(1, data)
+    return 0
+
+
 def forbid_inspection() -> None:
     """Keep the build, which is the same user, from reading or steering this process."""
     import ctypes
@@ -229,5 +255,7 @@ def forbid_inspection() -> None:
 
 
 if __name__ == "__main__":
+    if sys.argv[1:2] == ["connect"]:
+        sys.exit(connect(*sys.argv[2:4]))
     asyncio.run(main())
     sys.exit(0)

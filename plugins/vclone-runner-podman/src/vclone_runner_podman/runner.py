@@ -19,6 +19,7 @@ from podman.errors import APIError, NotFound, PodmanError
 from vclone_core import BuildSession, ExitStatus, Held, RunnerConfig, errors, get_log
 from vclone_core.models import BuildLimits
 from vclone_runner_podman.containers import (
+    INSIDE,
     LABEL_PLATFORM,
     LABEL_WORKSPACE,
     plan_container,
@@ -129,7 +130,7 @@ class PodmanRunner:
         ids = plan_ids(self._arrangement, self._options, build_id, os.geteuid())
         has_proxy = self._options.network
         async with AsyncExitStack() as stack:
-            await asyncio.to_thread(_make_folders, control, workspace)
+            await asyncio.to_thread(_make_folders, control, workspace, has_proxy=has_proxy)
             stack.push_async_callback(asyncio.to_thread, _remove_folders, control, workspace / HOME)
             listener = stack.enter_context(_listen(control / "agent", socket.SOCK_SEQPACKET))
             proxy = None
@@ -239,11 +240,22 @@ def _listen(path: Path, kind: int) -> socket.socket:
     return listener
 
 
-def _make_folders(control: Path, workspace: Path) -> None:
+# ssh asks no variable for a proxy; whatever starts it finds this one first.
+SSH: Final = f"""#!/bin/sh
+exec /usr/bin/ssh -o 'ProxyCommand=python3 -I -S {INSIDE}/agent.py connect %h %p' "$@"
+"""
+
+
+def _make_folders(control: Path, workspace: Path, *, has_proxy: bool) -> None:
     for folder in (control, workspace / HOME):
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(mode=0o700)
     (workspace / HOME / "tmp").mkdir()
+    if has_proxy:
+        programs = workspace / HOME / ".local/bin"
+        programs.mkdir(parents=True)
+        (programs / "ssh").write_text(SSH)
+        (programs / "ssh").chmod(0o755)
     shutil.copyfile(AGENT, control / AGENT.name)
     (control / AGENT.name).chmod(0o444)
     # Its parent is closed to others; the build's user comes in through the mount.

@@ -6,7 +6,8 @@ from dataclasses import replace
 from typing import Final
 
 from vclone_core.build.context import Work
-from vclone_core.rules.clones import parse_changes, plan_changes, plan_fetch
+from vclone_core.build.gitaccess import git_access
+from vclone_core.rules.clones import parse_changes, plan_changes, plan_fetch, plan_git_env
 
 FETCH_S: Final = 120.0
 GIT_S: Final = 60.0
@@ -18,7 +19,7 @@ async def list_changes(work: Work, since: str) -> tuple[str, ...] | None:
     """Return the paths that differ between the commit `since` and the one that is built; None where that is unknown."""
     if since != work.source.sha and not await _fetch(work, since, depth=1):
         return None
-    env = work.git_env
+    env = plan_git_env(is_insecure_allowed=False)
     status, said = await work.read(plan_changes(since), cwd=work.folder, env=env, timeout_s=GIT_S)
     return parse_changes(said) if status.is_ok else None
 
@@ -32,8 +33,8 @@ async def deepen(work: Work, since: str | None) -> None:
 
 
 async def _fetch(work: Work, sha: str, *, depth: int) -> bool:
-    env = work.git_env
     # Only by its name: the commit may be of another branch.
     command = plan_fetch(replace(work.source, sha=sha), depth=depth)[0]
-    status, _ = await work.read(command, cwd=work.folder, env=env, timeout_s=FETCH_S)
+    async with git_access(work) as env:
+        status, _ = await work.read(command, cwd=work.folder, env=env, timeout_s=FETCH_S)
     return status.is_ok

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
 from vclone_core.build.context import Work
+from vclone_core.build.gitaccess import git_access
 from vclone_core.build.steps.submodules import add_large_files, add_submodules
 from vclone_core.build.uploaded import open_upload
 from vclone_core.errors import CloneFailed, EmptySource
+from vclone_core.models import Source
 from vclone_core.rules.clones import (
     check_source,
     explain_clone,
@@ -22,10 +24,10 @@ from vclone_core.rules.clones import (
     plan_checkout,
     plan_describe,
     plan_fetch,
-    plan_git_env,
     plan_init,
 )
 from vclone_core.rules.definitions import parse_frameworks
+from vclone_core.rules.deploykeys import normal_git_url
 from vclone_core.rules.frameworks import list_wanted_texts
 from vclone_core.rules.sources import list_read
 
@@ -48,10 +50,16 @@ async def _clone_repository(work: Work) -> None:
     if problem := check_source(source, is_insecure_allowed=is_insecure_allowed):
         raise CloneFailed(what=problem)
     assert source.url is not None
-    access = await build.git_access() if build.git_access is not None else None
-    if access is not None:
-        await build.log.hide([access.token])
-    work.git_env = env = plan_git_env(is_insecure_allowed=is_insecure_allowed, access=access)
+    source = work.source = replace(source, url=normal_git_url(source.url))
+    async with git_access(work) as env:
+        await _fetch_repository(work, source, env)
+    if not await asyncio.to_thread(_has_files, work.folder):
+        raise EmptySource()
+
+
+async def _fetch_repository(work: Work, source: Source, env: Mapping[str, str]) -> None:
+    build = work.build
+    assert source.url is not None
     await build.log.line(f"Cloning {source.url} ({source.sha or source.ref or 'default branch'})")
     status, said = await work.read(plan_init(), cwd=work.folder, env=env, timeout_s=GIT_S)
     if status.is_ok:
@@ -75,11 +83,9 @@ async def _clone_repository(work: Work) -> None:
     await build.log.found(source=work.source)
     subject = (work.source.message or "").partition("\n")[0]
     await build.log.line(f"At {sha.strip()[:12]} {subject}")
-    if not await asyncio.to_thread(_has_files, work.folder):
-        raise EmptySource()
 
 
-async def _explain_failure(work: Work, said: str, env: dict[str, str]) -> None:
+async def _explain_failure(work: Work, said: str, env: Mapping[str, str]) -> None:
     source = work.source
     await work.build.log.output("stderr", said.encode())
     if is_empty_repository(said, source):
