@@ -29,6 +29,7 @@ from vclone_core.plugins import load_plugins
 from vclone_core.rules.access import PERMISSIONS, ROLES, SCOPES
 from vclone_core.rules.definitions import parse_frameworks
 from vclone_core.rules.failures import CAUSES
+from vclone_core.rules.faults import FAULTS
 from vclone_core.settings import PREFIX, Settings
 
 ROOT: Final = Path(__file__).parent.parent
@@ -147,20 +148,39 @@ def write_permissions() -> str:
 
 def write_product() -> str:
     """Every sentence of tests/product.toml, with the tests whose marks name it."""
-    marks = find_marks()
+    return write_sentences("product")
+
+
+def write_reliability() -> str:
+    """Every sentence of tests/reliability.toml, with the tests whose marks name it."""
+    return write_sentences("reliability")
+
+
+def write_faults() -> str:
+    """Which faults are retried, and why."""
+    rows = [
+        (f"`{fault.error.code}`", "again" if fault.is_retried else "told at once", escape(fault.why))
+        for fault in FAULTS
+    ]
+    return write_table(("Error, and those below it", "The attempt is", "Why"), rows)
+
+
+def write_sentences(table: str) -> str:
+    """The sentences of one table, each with the tests that show it."""
+    marks, missing = find_marks(table), read_missing(table)
     parts = []
-    for line, sentences in read_product().items():
+    for line, sentences in read_sentences(table).items():
         rows = []
         for key, sentence in sentences.items():
             tests = ", ".join(f"`{place}::{test}`" for place, test in marks.get(key, ()))
-            rows.append((key, escape(sentence), tests or f"none: {read_missing().get(key, 'unknown')}"))
+            rows.append((key, escape(sentence), tests or f"none: {missing.get(key, 'unknown')}"))
         parts.append(f"## {line}\n\n{write_table(('Line', 'Sentence', 'Shown by'), rows)}")
     return "\n".join(parts)
 
 
-def read_product() -> dict[str, dict[str, str]]:
-    """Return the sentences of each line: `{"B1": {"B1.1": "…"}}`."""
-    raw = tomllib.loads((ROOT / "tests/product.toml").read_text(encoding="utf-8"))
+def read_sentences(table: str) -> dict[str, dict[str, str]]:
+    """Return the sentences of each line of a table: `{"B1": {"B1.1": "…"}}`."""
+    raw = tomllib.loads((ROOT / f"tests/{table}.toml").read_text(encoding="utf-8"))
     return {
         line: {f"{line}.{number}": text for number, text in sentences.items()}
         for line, sentences in raw.items()
@@ -168,21 +188,21 @@ def read_product() -> dict[str, dict[str, str]]:
     }
 
 
-def read_missing() -> dict[str, str]:
-    """Return what is promised and not built, with the reason."""
-    return dict(tomllib.loads((ROOT / "tests/product.toml").read_text(encoding="utf-8"))["missing"])
+def read_missing(table: str) -> dict[str, str]:
+    """Return what a table promises and no test shows, with the reason."""
+    return dict(tomllib.loads((ROOT / f"tests/{table}.toml").read_text(encoding="utf-8"))["missing"])
 
 
-def find_marks() -> dict[str, list[tuple[str, str]]]:
-    """Return the tests whose `@pytest.mark.product` names a sentence: (file, test), by sentence."""
+def find_marks(table: str) -> dict[str, list[tuple[str, str]]]:
+    """Return the tests whose `@pytest.mark.product` (the table's name) names a sentence: (file, test), by sentence."""
     found: dict[str, list[tuple[str, str]]] = {}
     for path in sorted([*(ROOT / "tests").rglob("test_*.py"), *(ROOT / "plugins").glob("*/tests/test_*.py")]):
         text = path.read_text(encoding="utf-8")
-        if "mark.product" not in text:
+        if f"mark.{table}" not in text:
             continue
         for node in ast.walk(ast.parse(text)):
             for mark in node.decorator_list if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) else ():
-                if isinstance(mark, ast.Call) and ast.unparse(mark.func) == "pytest.mark.product":
+                if isinstance(mark, ast.Call) and ast.unparse(mark.func) == f"pytest.mark.{table}":
                     for key in mark.args:
                         place = str(path.relative_to(ROOT)).removeprefix("tests/")
                         found.setdefault(str(ast.literal_eval(key)), []).append((place, node.name))
@@ -199,6 +219,8 @@ BLOCKS: Final[dict[str, Callable[[], str]]] = {
     "routes": write_routes,
     "permissions": write_permissions,
     "product": write_product,
+    "reliability": write_reliability,
+    "faults": write_faults,
 }
 
 

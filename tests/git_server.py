@@ -24,11 +24,16 @@ IDENTITY = {
 }
 
 
+# Programs in a container ask no proxy for 127.0.0.1, which is theirs; for this one they do.
+ADDRESS = "127.0.0.2"
+
+
 @dataclass(frozen=True)
 class GitServer:
     """Repositories are folders below `root`; each is at `url/NAME.git`, those below `private/` answer 401.
 
-    `TOKEN` opens these. `asked` are the requests so far, each with what it was authorised by.
+    `TOKEN` opens these. Whatever is below `broken/` answers 503. `asked` are the requests so far, each with what
+    it was authorised by.
     """
 
     root: Path
@@ -75,13 +80,13 @@ def run_git(folder: Path, *words: str, env: Mapping[str, str] | None = None, is_
 
 @contextmanager
 def serve_git(root: Path) -> Iterator[GitServer]:
-    """Serve the bare repositories below `root` on a free port of 127.0.0.1."""
+    """Serve the bare repositories below `root` on a free port of loopback."""
     asked: list[tuple[str, str]] = []
-    server = ThreadingHTTPServer(("127.0.0.1", 0), type("Handler", (_Handler,), {"root": root, "asked": asked}))
+    server = ThreadingHTTPServer((ADDRESS, 0), type("Handler", (_Handler,), {"root": root, "asked": asked}))
     thread = threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True)
     thread.start()
     try:
-        yield GitServer(root, f"http://127.0.0.1:{server.server_port}", asked)
+        yield GitServer(root, f"http://{ADDRESS}:{server.server_port}", asked)
     finally:
         server.shutdown()
         server.server_close()
@@ -106,6 +111,10 @@ class _Handler(BaseHTTPRequestHandler):
         if path.startswith("/private/") and given.partition(":")[2] != TOKEN:
             self.send_response(401)
             self.send_header("WWW-Authenticate", 'Basic realm="private"')
+            self.end_headers()
+            return
+        if path.startswith("/broken/"):
+            self.send_response(503)
             self.end_headers()
             return
         if path.startswith("/moved/"):

@@ -33,9 +33,11 @@ from vclone_core.errors import (
     OutOfMemory,
     OutputMissing,
     OutputRefused,
+    SourceUnreachable,
     StaleAttempt,
     StepFailed,
     UploadFailed,
+    VcloneError,
 )
 from vclone_core.hookspecs import hookimpl
 from vclone_core.models import BuildLimits, FileEntry, ProjectSettings, Route, Source
@@ -178,22 +180,26 @@ async def test_repository_that_would_run_something_is_refused(place: Place, git:
 
 
 @pytest.mark.parametrize(
-    ("changes", "words"),
+    ("changes", "words", "error"),
     [
-        ({"url": "{server}/none.git"}, "no repository"),
-        ({"url": "{server}/private/site.git"}, "private"),
-        ({"url": "{server}/moved/site.git"}, "redirects"),
-        ({"url": "http://127.0.0.1:1/site.git"}, "does not answer"),
-        ({"url": "http://no-such-host.invalid/site.git"}, "does not answer"),
-        ({"ref": "no-such-branch"}, "no branch or tag no-such-branch"),
-        ({"sha": "0123456789012345678901234567890123456789"}, "no commit 0123"),
+        ({"url": "{server}/none.git"}, "no repository", CloneFailed),
+        ({"url": "{server}/private/site.git"}, "private", CloneFailed),
+        ({"url": "{server}/moved/site.git"}, "redirects", CloneFailed),
+        # What may be otherwise a moment later is tried again.
+        ({"url": "{server}/broken/site.git"}, "does not answer", SourceUnreachable),
+        ({"url": "http://127.0.0.1:1/site.git"}, "does not answer", SourceUnreachable),
+        ({"url": "http://no-such-host.invalid/site.git"}, "does not answer", SourceUnreachable),
+        ({"ref": "no-such-branch"}, "no branch or tag no-such-branch", CloneFailed),
+        ({"sha": "0123456789012345678901234567890123456789"}, "no commit 0123", CloneFailed),
     ],
 )
-async def test_clone_failure_names_its_cause(place: Place, git: GitServer, changes: dict[str, str], words: str) -> None:
+async def test_clone_failure_names_its_cause(
+    place: Place, git: GitServer, changes: dict[str, str], words: str, error: type[VcloneError]
+) -> None:
     git.commit("site", {"index.html": "1"})
     fields = {"url": git.address("site"), **changes}
     fields["url"] = fields["url"].replace("{server}", git.url)
-    with pytest.raises(CloneFailed) as caught:
+    with pytest.raises(error) as caught:
         await place.deploy(Source("git", **fields))
     assert words in caught.value.sentence
     assert caught.value.advice

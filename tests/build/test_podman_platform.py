@@ -71,6 +71,7 @@ def wait_for(what: Callable[[], bool], *, within_s: float) -> float:
     return time.monotonic() - began
 
 
+@pytest.mark.reliability("R6.3", "R23.2")
 def test_a_killed_worker_and_a_cancelled_build_leave_no_container(platform: WholePlatform, tmp_path: Path) -> None:
     site = tmp_path / "endless"
     site.mkdir()

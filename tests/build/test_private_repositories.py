@@ -12,7 +12,7 @@ from tests.contracts.runners import make_runner
 from tests.git_server import TOKEN, GitServer, run_git
 from tests.needs import lacks
 
-from vclone_core.errors import CloneFailed
+from vclone_core.errors import CloneFailed, SourceUnreachable
 from vclone_core.models import ProjectSettings, Source
 from vclone_core.rules.clones import GitAccess
 
@@ -119,7 +119,7 @@ async def test_a_submodule_on_a_private_network_is_refused(place: Place, git: Gi
     assert check_git_url("https://169.254.169.254/x.git", is_insecure_allowed=False)
     sha = git.commit("secret", {"secret.html": "x"})
     add_submodule(git, "outer", "http://127.0.0.1:1/x.git", "lib", sha, {"index.html": "x"})
-    with pytest.raises(CloneFailed):
+    with pytest.raises(SourceUnreachable):
         await place.deploy(Source("git", url=git.address("outer")), settings=WITH_MODULES)
 
 

@@ -93,6 +93,7 @@ async def test_a_preview_that_waited_long_is_as_urgent(world: World) -> None:
     assert [(await world.claim()).deployment.id for _ in range(2)] == [preview.id, production.id]
 
 
+@pytest.mark.reliability("R22.2")
 async def test_a_teams_first_deployment_waits_for_one_of_anothers_hundred(world: World) -> None:
     mine = [await world.project() for _ in range(10)]
     for index in range(100):
@@ -172,6 +173,7 @@ async def test_the_same_worker_is_fenced_from_its_own_former_attempt(world: Worl
     assert await queue.heartbeat(world.platform.db, old, lease_s=30) is Hold.LOST
 
 
+@pytest.mark.reliability("R22.1")
 async def test_a_poison_build_fails_after_its_attempts_and_the_queue_moves_on(world: World) -> None:
     project = await world.project()
     poison, next_one = await world.deploy(project), await world.deploy(project)

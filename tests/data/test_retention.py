@@ -186,6 +186,7 @@ async def test_what_a_queued_upload_waits_with_stays(site: Site) -> None:
     assert (await site.collect()).objects == 0
 
 
+@pytest.mark.reliability("R8.4")
 async def test_objects_that_no_row_speaks_of_go_after_the_grace(site: Site, tmp_path: Path) -> None:
     live = await site.live(b"live")
     for key in (blob_key(site.project.id, sha(b"orphan")), manifest_key(site.project.id, "dep_gone")):

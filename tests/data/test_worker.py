@@ -238,7 +238,9 @@ async def test_a_lost_lease_ends_the_build_and_the_next_attempt_starts_over(worl
 async def test_a_stopping_worker_lets_its_builds_end_and_claims_no_more(world: World) -> None:
     builds = Builds(seconds=1)
     project, other = await world.project(), await world.project()
-    worker = Worker(world.platform, builds)
+    # With a second slot it may be asking for the next one at the very moment.
+    settings = world.platform.settings.model_copy(update={"worker_slots": 1})
+    worker = Worker(replace(world.platform, settings=settings), builds)
     task = asyncio.create_task(worker.run())
     first = await until(world, await world.deploy(project), State.BUILDING)
     worker.stop()
@@ -284,6 +286,7 @@ async def test_leftovers_of_dead_attempts_are_removed_and_others_stay(world: Wor
     assert claim.attempt == 1
 
 
+@pytest.mark.reliability("R12.1")
 async def test_sixty_queued_deployments_and_a_wiped_redis(frail: World) -> None:
     projects = [await frail.project() for _ in range(12)]
     wanted = [await frail.deploy(projects[number % 12]) for number in range(60)]
@@ -296,6 +299,30 @@ async def test_sixty_queued_deployments_and_a_wiped_redis(frail: World) -> None:
     assert set(builds.most.values()) == {1}
 
 
+@pytest.mark.processes
+@pytest.mark.reliability("R12.1")
+async def test_two_hundred_queued_deployments_and_a_redis_that_lost_its_end(
+    frail: World, valkey: Service, tmp_path: Path
+) -> None:
+    projects = [await frail.project() for _ in range(40)]
+    wanted = [await frail.deploy(projects[number % 40]) for number in range(200)]
+    valkey.process.kill()
+    valkey.process.wait()
+    (appended,) = (tmp_path / "valkey").rglob("*.incr.aof")
+    assert appended.stat().st_size > 10
+    os.truncate(appended, appended.stat().st_size - 10)
+    again = start_valkey(tmp_path / "valkey", socket_of(valkey).parents[1])
+    builds = Builds()
+    try:
+        async with working(frail.platform, builds, "w1"), working(frail.platform, builds, "w2"):
+            await asyncio.gather(*(until(frail, deployment, State.READY, timeout_s=100) for deployment in wanted))
+    finally:
+        again.stop()
+    assert builds.finished == builds.started == Counter({deployment.id: 1 for deployment in wanted})
+    assert set(builds.most.values()) == {1}
+
+
+@pytest.mark.reliability("R12.1")
 async def test_builds_go_on_while_redis_is_killed_and_when_it_is_back(
     frail: World, valkey: Service, tmp_path: Path
 ) -> None:

@@ -78,6 +78,7 @@ async def log_of(world: World, deployment: Deployment) -> list[LogLine]:
     return lines
 
 
+@pytest.mark.reliability("R7.1")
 async def test_a_stopped_worker_that_wakes_late_publishes_nothing(world: World, start: Start) -> None:
     zombie = await start("zombie", seconds=1.5)
     wanted = await until(world, await world.deploy(await world.project()), State.BUILDING)
@@ -98,6 +99,7 @@ async def test_a_stopped_worker_that_wakes_late_publishes_nothing(world: World, 
     assert zombie.returncode is None
 
 
+@pytest.mark.reliability("R6.2")
 async def test_a_killed_workers_build_is_taken_over_and_its_folder_removed(
     world: World, start: Start, settings: Settings
 ) -> None:
@@ -120,6 +122,7 @@ async def test_a_killed_workers_build_is_taken_over_and_its_folder_removed(
             await pause()
 
 
+@pytest.mark.reliability("R6.1")
 async def test_workers_killed_again_and_again_lose_nothing_and_build_nothing_twice(world: World, start: Start) -> None:
     """Kills at points spread over claim, build and publish; the runs after the last kill finish the rest."""
     projects = [await world.project() for _ in range(8)]

@@ -1,4 +1,4 @@
-"""Every sentence that the edge promises is shown by a test that names it."""
+"""Every sentence of the tables of promises is shown by a test that names it."""
 
 from __future__ import annotations
 
@@ -8,20 +8,27 @@ import pytest
 from tests.docs.conftest import load_writer
 
 WRITER: ModuleType = load_writer()
-SENTENCES = {key: text for sentences in WRITER.read_product().values() for key, text in sentences.items()}
-MARKS = WRITER.find_marks()
-MISSING = WRITER.read_missing()
+TABLES = ("product", "reliability")
+MARKS = {table: WRITER.find_marks(table) for table in TABLES}
+MISSING = {table: WRITER.read_missing(table) for table in TABLES}
+SENTENCES = {
+    (table, key): text
+    for table in TABLES
+    for sentences in WRITER.read_sentences(table).values()
+    for key, text in sentences.items()
+}
 
 
-@pytest.mark.parametrize("sentence", SENTENCES)
-def test_every_sentence_has_a_test_or_says_what_is_missing(sentence: str) -> None:
-    assert (sentence in MARKS) is not (sentence in MISSING)
+@pytest.mark.parametrize(("table", "key"), SENTENCES)
+def test_every_sentence_has_a_test_or_says_what_is_missing(table: str, key: str) -> None:
+    assert (key in MARKS[table]) is not (key in MISSING[table])
 
 
 def test_every_line_of_the_edge_is_there_and_has_a_test() -> None:
-    assert list(WRITER.read_product()) == [f"B{number}" for number in range(1, 16)]
-    assert {key.partition(".")[0] for key in MARKS} == set(WRITER.read_product())
+    assert list(WRITER.read_sentences("product")) == [f"B{number}" for number in range(1, 16)]
+    assert {key.partition(".")[0] for key in MARKS["product"]} == set(WRITER.read_sentences("product"))
 
 
-def test_marks_name_sentences_that_exist() -> None:
-    assert set(MARKS) | set(MISSING) <= set(SENTENCES)
+@pytest.mark.parametrize("table", TABLES)
+def test_marks_name_sentences_that_exist(table: str) -> None:
+    assert {(table, key) for key in set(MARKS[table]) | set(MISSING[table])} <= set(SENTENCES)

@@ -30,6 +30,7 @@ from vclone_core.errors import (
 from vclone_core.log import get_log
 from vclone_core.models import BuildLimits, Claim, Deployment, Manifest, Step
 from vclone_core.renderings import render_log_line
+from vclone_core.rules.faults import find_fault
 from vclone_core.rules.lifecycle import Event
 from vclone_core.stores import buildlogs, queue
 from vclone_core.stores.queue import Hold
@@ -197,7 +198,7 @@ async def _leave(platform: Platform, claim: Claim, sink: LogSink, ending: Ending
             return await queue.finish(platform.db, claim, Event.SKIP, reason=ending.facts["reason"])
         case GivenBack():
             left = await queue.finish(platform.db, claim, Event.GIVE_BACK)
-        case Unavailable():
+        case VcloneError() if find_fault(type(ending)).is_retried:
             failure, attempts = queue.to_failure(ending, sink.step), platform.settings.max_attempts
             left = await queue.retry(platform.db, claim, max_attempts=attempts, failure=failure)
         case VcloneError():

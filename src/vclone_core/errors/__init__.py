@@ -90,6 +90,7 @@ from vclone_core.errors.steps import (
     OutputRefused,
     PublishFailed,
     SourceRefused,
+    SourceUnreachable,
     UploadFailed,
     VariablesUnreadable,
 )
@@ -170,6 +171,7 @@ __all__ = [
     "SiteProtected",
     "Skipped",
     "SourceRefused",
+    "SourceUnreachable",
     "StaleAttempt",
     "StepFailed",
     "StoreBusy",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from vclone_core.errors.tree import StepFailed
+from vclone_core.errors.tree import StepFailed, Unavailable
 
 
 class VariablesUnreadable(StepFailed):
@@ -17,6 +17,13 @@ class CloneFailed(StepFailed):
 
     code, exit_code = "clone_failed", 21
     hint = "Check the address, the branch, and that this platform may read the repository."
+
+
+class SourceUnreachable(Unavailable):
+    """The source could not be fetched: {what}."""
+
+    code, exit_code = "source_unreachable", 27
+    hint = "Check the address, and that this machine reaches the host."
 
 
 class EmptySource(StepFailed):

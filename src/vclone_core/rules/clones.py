@@ -55,10 +55,14 @@ class GitAccess:
 
 @dataclass(frozen=True, slots=True)
 class CloneProblem:
-    """Why a clone can't be: what git or the rules found, and what to do about it."""
+    """Why a clone can't be: what git or the rules found, and what to do about it.
+
+    `is_passing`: the host is at fault, and may not be a moment later.
+    """
 
     what: str
     hint: str | None = None
+    is_passing: bool = False
 
 
 def check_git_url(url: str, *, is_insecure_allowed: bool) -> str | None:
@@ -272,7 +276,8 @@ def explain_clone(output: str, source: Source) -> CloneProblem:
     """Return the cause behind git's own words, in ours."""
     for pattern, what, hint in _CAUSES:
         if re.search(pattern, output):
-            return CloneProblem(what.format_map({"ref": source.ref, "sha": source.sha}), hint)
+            is_passing = what == _UNREACHABLE
+            return CloneProblem(what.format_map({"ref": source.ref, "sha": source.sha}), hint, is_passing)
     last = next((line for line in reversed(output.splitlines()) if line.strip()), "git gave no reason")
     return CloneProblem(re.sub(r"^(?:fatal|error|remote): ", "", last.strip()))
 
@@ -282,6 +287,7 @@ def is_empty_repository(output: str, source: Source) -> bool:
     return source.ref is None and EMPTY_REPOSITORY in output
 
 
+_UNREACHABLE: Final = "the host of the repository does not answer"
 # What git says -> what happened, and what to do. The first that is found counts.
 _CAUSES: Final[tuple[tuple[str, str, str | None], ...]] = (
     (
@@ -306,8 +312,9 @@ _CAUSES: Final[tuple[tuple[str, str, str | None], ...]] = (
     ),
     (
         r"Could not resolve host|Failed to connect|Connection refused|Connection timed out|Couldn't connect"
-        r"|Operation too slow|Connection reset|Empty reply|requested URL returned error: 5\d\d",
-        "the host of the repository does not answer",
+        r"|Operation too slow|Connection reset|Empty reply|requested URL returned error: 5\d\d"
+        r"|(?:HTTP code|response) 50[24]|Connection closed by|port 22: No route|Network is unreachable",
+        _UNREACHABLE,
         "Check the address, and that this machine reaches the host.",
     ),
     (r"SSL certificate|certificate verify|SSL_ERROR|TLS", "the host's certificate is not trusted", None),

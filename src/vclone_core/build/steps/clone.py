@@ -13,7 +13,7 @@ from vclone_core.build.context import Work
 from vclone_core.build.gitaccess import git_access
 from vclone_core.build.steps.submodules import add_large_files, add_submodules
 from vclone_core.build.uploaded import open_upload
-from vclone_core.errors import CloneFailed, EmptySource
+from vclone_core.errors import CloneFailed, EmptySource, SourceUnreachable
 from vclone_core.models import Source
 from vclone_core.rules.clones import (
     check_source,
@@ -36,7 +36,7 @@ GIT_S: Final = 60.0
 
 
 async def clone_source(work: Work) -> None:
-    """Fill the source folder; raise `CloneFailed` or `EmptySource`."""
+    """Fill the source folder; raise `CloneFailed`, `SourceUnreachable` (it may be tried again) or `EmptySource`."""
     await asyncio.to_thread(_make_empty, work.folder)
     if work.source.kind == "git":
         await _clone_repository(work)
@@ -97,7 +97,8 @@ async def _explain_failure(work: Work, said: str, env: Mapping[str, str]) -> Non
         _, listed = await work.read(plan_branches(source.url), cwd=work.folder, env=env, timeout_s=GIT_S)
         branches = parse_branches(listed)[:20]
         hint = "Push the branch, or deploy another one. Branches that exist: {branches}." if branches else hint
-    raise CloneFailed(what=problem.what, hint=hint, branches=", ".join(branches))
+    raised = SourceUnreachable if problem.is_passing else CloneFailed
+    raise raised(what=problem.what, hint=hint, branches=", ".join(branches))
 
 
 async def _take_upload(work: Work) -> None:

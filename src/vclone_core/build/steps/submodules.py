@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Final
 
 from vclone_core.build.context import Work
-from vclone_core.errors import CloneFailed
+from vclone_core.errors import CloneFailed, SourceUnreachable
 from vclone_core.rules.clones import (
     check_git_url,
     explain_clone,
@@ -96,4 +96,4 @@ async def _run(
         raise CloneFailed(what=f"submodules or LFS files did not arrive within {CLONE_S:.0f} seconds")
     await work.build.log.output("stderr", said.encode())
     problem = explain_clone(said, work.source)
-    raise CloneFailed(what=problem.what, hint=problem.hint)
+    raise (SourceUnreachable if problem.is_passing else CloneFailed)(what=problem.what, hint=problem.hint)

@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import os
 import time
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
+from contextlib import aclosing
 from pathlib import Path
 from typing import Final
 
@@ -88,7 +89,9 @@ async def _put_blob(build: Build, sha256: str, size: int, body: Body, root: int)
         elif size <= WHOLE_BYTES:
             await build.objects.put(key, await asyncio.to_thread(_read, root, body.local), size=size, sha256=sha256)
         else:
-            await build.objects.put(key, _stream(root, body.local), size=size, sha256=sha256)
+            # A store that gives up leaves the rest unread, and the file is to be closed then, too.
+            async with aclosing(_stream(root, body.local)) as pieces:
+                await build.objects.put(key, pieces, size=size, sha256=sha256)
     except (Invalid, OSError) as error:
         # The hash was made a moment ago: these are not the bytes that it was made of.
         name = body.path if isinstance(body, OutputFile) else sha256
@@ -100,7 +103,7 @@ def _read(root: int, local: str) -> bytes:
         return file.read(WHOLE_BYTES + 1)
 
 
-async def _stream(root: int, local: str) -> AsyncIterator[bytes]:
+async def _stream(root: int, local: str) -> AsyncGenerator[bytes, None]:
     with os.fdopen(await asyncio.to_thread(open_beneath, root, local), "rb") as file:
         while piece := await asyncio.to_thread(file.read, PIECE_BYTES):
             yield piece
