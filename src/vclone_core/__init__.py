@@ -7,7 +7,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from vclone_core import errors, models
+    from vclone_core import buildsessions, errors, models
     from vclone_core.hookspecs import hookimpl
     from vclone_core.log import get_log
     from vclone_core.protocols import (
@@ -58,6 +58,7 @@ __all__ = [
     "RunnerConfig",
     "Span",
     "StoreConfig",
+    "buildsessions",
     "check_object_key",
     "check_object_prefix",
     "errors",
@@ -69,6 +70,7 @@ __all__ = [
 
 # Where a name lives that is not one of `protocols`; an empty string stands for a module of that name.
 _HOMES = {
+    "buildsessions": "",
     "check_object_key": "rules.objectkeys",
     "check_object_prefix": "rules.objectkeys",
     "errors": "",

@@ -16,7 +16,7 @@ from typing import Any, Final
 from podman import PodmanClient
 from podman.errors import APIError, NotFound, PodmanError
 
-from vclone_core import BuildSession, ExitStatus, Held, RunnerConfig, errors, get_log
+from vclone_core import BuildSession, ExitStatus, Held, RunnerConfig, buildsessions, errors, get_log
 from vclone_core.models import BuildLimits
 from vclone_runner_podman.containers import (
     INSIDE,
@@ -31,7 +31,7 @@ from vclone_runner_podman.images import STEP_S, VERSION, image_version, import_r
 from vclone_runner_podman.machine import arrange, read_machine
 from vclone_runner_podman.options import parse_options
 from vclone_runner_podman.service import Podman
-from vclone_runner_podman.session import HOME, Channel, PodmanSession, plan_environment, uninterrupted
+from vclone_runner_podman.session import HOME, Channel, PodmanSession, plan_environment
 
 AGENT: Final = Path(__file__).with_name("agent.py")
 # What the worker's cleaning takes for a part of the workspace NAME.
@@ -148,8 +148,8 @@ class PodmanRunner:
                 control=control,
             )
             container = Container(self._podman, plan)
-            stack.push_async_callback(lambda: uninterrupted(container.leave()))
-            await uninterrupted(container.start())
+            stack.push_async_callback(lambda: buildsessions.uninterrupted(container.leave()))
+            await buildsessions.uninterrupted(container.start())
             ready = await container.meet(listener)
             environment = {
                 **plan_environment(

@@ -13,11 +13,11 @@ import json
 import os
 import socket
 import struct
-from collections.abc import Coroutine, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
-from vclone_core import ExitStatus, OnOutput, errors, get_log
+from vclone_core import ExitStatus, OnOutput, buildsessions, errors, get_log
 from vclone_core.models import BuildLimits
 from vclone_runner_podman.cgroups import Cgroup, Counts, find_cgroup
 from vclone_runner_podman.containers import INSIDE
@@ -26,7 +26,6 @@ from vclone_runner_podman.ownership import hand_over
 from vclone_runner_podman.watching import watch
 
 HOME: Final = ".home"
-CHUNK_BYTES: Final = 64 * 1024
 PACKET_BYTES: Final = 4096
 PROXY: Final = "http://127.0.0.1:3128"
 LAST_WORDS_S: Final = 2.0
@@ -144,9 +143,7 @@ class PodmanSession:
         network: bool = True,
     ) -> ExitStatus:
         """Run a command; HOME, PATH, TMPDIR and the proxy's variables are there unless `env` has its own."""
-        folder = os.path.realpath(cwd)  # noqa: ASYNC240
-        if not Path(folder).is_relative_to(self._workspace):
-            raise ValueError(f"{cwd} is outside the workspace")
+        folder = buildsessions.find_folder(self._workspace, cwd)
         if not self._running:
             await asyncio.to_thread(hand_over, self._workspace, owner=self._owner)
         spec = {
@@ -203,7 +200,7 @@ class PodmanSession:
             await self._tell_refusals(on_output, turn)
             return _read_status(code, reasons, before, self.cgroup.count())
         finally:
-            await uninterrupted(self._end(number, ended, [finish, watcher, *pumps]))
+            await buildsessions.uninterrupted(self._end(number, ended, [finish, watcher, *pumps]))
 
     async def _tell_refusals(self, on_output: OnOutput, turn: asyncio.Lock) -> None:
         if self._proxy is not None and (lines := self._proxy.take_refusals()):
@@ -245,15 +242,12 @@ async def _finish(ended: asyncio.Future[int], pumps: Sequence[asyncio.Task[None]
 
 
 async def _pump(descriptor: int, name: str, on_output: OnOutput, turn: asyncio.Lock) -> None:
-    # A reader that isn't read from fills its buffer, then the pipe, and then the command waits: the back-pressure.
-    reader = asyncio.StreamReader(limit=CHUNK_BYTES)
+    reader = asyncio.StreamReader(limit=buildsessions.CHUNK_BYTES)
     transport, _ = await asyncio.get_running_loop().connect_read_pipe(
         lambda: asyncio.StreamReaderProtocol(reader), os.fdopen(descriptor, "rb", 0)
     )
     try:
-        while chunk := await reader.read(CHUNK_BYTES):
-            async with turn:
-                await on_output(name, chunk)
+        await buildsessions.pass_output(reader, name, on_output, turn)
     finally:
         transport.close()
 
@@ -280,14 +274,7 @@ def _read_status(code: int | None, reasons: Sequence[str], before: Counts, after
 
 def plan_environment(home: Path, path: str, *, has_proxy: bool, has_bundle: bool) -> dict[str, str]:
     """Return the variables of every command: a private home, and how each tool finds the proxy and the CA bundle."""
-    given = {
-        "PATH": f"{home}/.local/bin:{path}",
-        "HOME": str(home),
-        "TMPDIR": str(home / "tmp"),
-        "LANG": "C.UTF-8",
-        "SHELL": "/bin/sh",
-        "USER": "build",
-    }
+    given = {**buildsessions.base_environment(home, path), "USER": "build"}
     if has_proxy:
         for name in ("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY", "YARN_HTTP_PROXY", "YARN_HTTPS_PROXY"):
             given[name] = PROXY
@@ -299,17 +286,3 @@ def plan_environment(home: Path, path: str, *, has_proxy: bool, has_bundle: bool
                      "REQUESTS_CA_BUNDLE"):  # fmt: skip
             given[name] = f"{INSIDE}-ca.pem"
     return given
-
-
-async def uninterrupted(work: Coroutine[Any, Any, None]) -> None:
-    """Await `work` to its end, also when this task is cancelled meanwhile; the cancellation goes on afterwards."""
-    task = asyncio.create_task(work)
-    cancelled: asyncio.CancelledError | None = None
-    while not task.done():
-        try:
-            await asyncio.shield(task)
-        except asyncio.CancelledError as error:
-            cancelled = error
-    if cancelled is not None:
-        raise cancelled
-    task.result()

@@ -11,12 +11,12 @@ import secrets
 import shutil
 import signal
 import sys
-from collections.abc import AsyncIterator, Coroutine, Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any, Final
 
-from vclone_core import BuildSession, ExitStatus, Held, OnOutput, RunnerConfig, errors, get_log
+from vclone_core import BuildSession, ExitStatus, Held, OnOutput, RunnerConfig, buildsessions, errors, get_log
 from vclone_core.models import BuildLimits
 from vclone_runner_process.sandbox import Sandbox, open_sandbox, write_user
 
@@ -24,7 +24,6 @@ from vclone_runner_process.sandbox import Sandbox, open_sandbox, write_user
 HOME: Final = ".home"
 SUPERVISOR: Final = Path(__file__).with_name("supervisor.py")
 DEFAULT_PATH: Final = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
-CHUNK_BYTES: Final = 64 * 1024
 # What a tree may still say after it was told to end, and how long its supervisor may take over it.
 LAST_WORDS_S: Final = 2.0
 END_S: Final = 10.0
@@ -97,18 +96,11 @@ class ProcessRunner:
         workspace = Path(os.path.realpath(workspace))  # noqa: ASYNC240
         home = workspace / HOME
         await asyncio.to_thread(_make_home, home)
-        environment = {
-            "PATH": f"{home}/.local/bin:{self._path}",
-            "HOME": str(home),
-            "TMPDIR": str(home / "tmp"),
-            "LANG": "C.UTF-8",
-            "SHELL": "/bin/sh",
-            **self._environment,
-        }
+        environment = {**buildsessions.base_environment(home, self._path), **self._environment}
         try:
             yield ProcessSession(workspace, limits, environment, mark, self._sandbox)
         finally:
-            await _uninterrupted(asyncio.to_thread(_clean_up, home, mark, build_id))
+            await buildsessions.uninterrupted(asyncio.to_thread(_clean_up, home, mark, build_id))
 
     async def reap(self, builds_dir: Path, held: Held) -> None:
         """Do nothing: the supervisor of each command ends with the worker."""
@@ -143,9 +135,7 @@ class ProcessSession:
         network: bool = True,
     ) -> ExitStatus:
         """Run a command; HOME, PATH, TMPDIR and LANG are there unless `env` has its own. `on_output` never overlaps."""
-        folder = os.path.realpath(cwd)  # noqa: ASYNC240
-        if not Path(folder).is_relative_to(self._workspace):
-            raise ValueError(f"{cwd} is outside the workspace")
+        folder = buildsessions.find_folder(self._workspace, cwd)
         mark = f"{self._mark}.{next(self._numbers)}."
         if self._sandbox is not None:
             home = self._workspace / HOME
@@ -165,7 +155,7 @@ class ProcessSession:
             process = await asyncio.create_subprocess_exec(
                 sys.executable, "-I", "-S", str(SUPERVISOR), str(report_write),
                 stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
-                pass_fds=(report_write,), start_new_session=True, cwd="/", env={}, limit=CHUNK_BYTES,
+                pass_fds=(report_write,), start_new_session=True, cwd="/", env={}, limit=buildsessions.CHUNK_BYTES,
             )  # fmt: skip
         except BaseException:
             os.close(report_read)
@@ -189,8 +179,8 @@ async def _follow(
     assert process.stdin and process.stdout and process.stderr
     turn = asyncio.Lock()
     pumps = [
-        asyncio.create_task(_pump(process.stdout, "stdout", on_output, turn)),
-        asyncio.create_task(_pump(process.stderr, "stderr", on_output, turn)),
+        asyncio.create_task(buildsessions.pass_output(process.stdout, "stdout", on_output, turn)),
+        asyncio.create_task(buildsessions.pass_output(process.stderr, "stderr", on_output, turn)),
     ]
     finish = asyncio.create_task(_finish(report, pumps, mark))
     try:
@@ -207,7 +197,7 @@ async def _follow(
                 pump.result()
         return _read_status(finish.result() if finish.done() else b"", is_late=is_late)
     finally:
-        await _uninterrupted(_end(process, [report, finish, *pumps], mark))
+        await buildsessions.uninterrupted(_end(process, [report, finish, *pumps], mark))
 
 
 async def _finish(report: asyncio.Task[bytes], pumps: Sequence[asyncio.Task[None]], mark: str) -> bytes:
@@ -232,15 +222,8 @@ async def _read_report(descriptor: int) -> bytes:
         transport.close()
 
 
-async def _pump(stream: asyncio.StreamReader, name: str, on_output: OnOutput, turn: asyncio.Lock) -> None:
-    # A reader that isn't read from fills its buffer, then the pipe, and then the command waits: the back-pressure.
-    while chunk := await stream.read(CHUNK_BYTES):
-        async with turn:
-            await on_output(name, chunk)
-
-
 async def _drain(stream: asyncio.StreamReader) -> None:
-    while await stream.read(CHUNK_BYTES):
+    while await stream.read(buildsessions.CHUNK_BYTES):
         pass
 
 
@@ -344,17 +327,3 @@ def _read_environment(pid: int) -> bytes:
         return Path(f"/proc/{pid}/environ").read_bytes()
     except OSError:
         return b""
-
-
-async def _uninterrupted(work: Coroutine[Any, Any, None]) -> None:
-    """Await `work` to its end, also when this task is cancelled meanwhile; the cancellation goes on afterwards."""
-    task = asyncio.create_task(work)
-    cancelled: asyncio.CancelledError | None = None
-    while not task.done():
-        try:
-            await asyncio.shield(task)
-        except asyncio.CancelledError as error:
-            cancelled = error
-    if cancelled is not None:
-        raise cancelled
-    task.result()
