@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 from tests.build.conftest import Place
+from tests.git_server import GitServer
 
 from vclone_core.build import caches
 from vclone_core.errors import BuildFailed
@@ -78,6 +79,25 @@ async def test_production_and_previews_share_no_cache(place: Place) -> None:
         assert place.lines.text.count("build stdout: again") == found
     keys = await stored(place)
     assert {key.split("/")[2] for key in keys} == {"preview", "production"}
+
+
+async def test_another_repository_s_code_shares_no_cache_with_anybody(place: Place, git: GitServer) -> None:
+    """A pull request from a fork neither finds what trusted builds left, nor leaves anything that they find."""
+    git.commit("app", FILES)
+    trusted = Source("git", url=git.address("app"), ref="main")
+    eve, mallory = replace(trusted, fork="eve/app"), replace(trusted, fork="mallory/app")
+    expected = (
+        (trusted, Target.PRODUCTION, 0), (trusted, Target.PREVIEW, 0), (eve, Target.PREVIEW, 0),
+        (mallory, Target.PREVIEW, 0), (eve, Target.PREVIEW, 1), (trusted, Target.PREVIEW, 1),
+        (trusted, Target.PRODUCTION, 1), (eve, Target.PREVIEW, 2), (trusted, Target.PREVIEW, 2),
+    )  # fmt: skip
+    for source, target, found in expected:
+        place.target = target
+        await place.deploy(source, settings=VITE)
+        assert place.lines.text.count("build stdout: again") == found, (source.fork, target)
+    trusts = {key.split("/")[2] for key in await stored(place)}
+    assert len(trusts) == 4 and {"preview", "production"} < trusts
+    assert not any("eve" in trust for trust in trusts)
 
 
 async def test_a_build_may_start_without_caches_and_leaves_new_ones(place: Place) -> None:

@@ -23,8 +23,9 @@ from vclone_core.errors import CollectionRuns, Invalid, NotFound, StoreUnavailab
 from vclone_core.log import get_log
 from vclone_core.models import Actor, Deployment, Manifest, Project, SourceFile, State, Target
 from vclone_core.rules.access import require
+from vclone_core.rules.buildcaches import Stored, list_removable
 from vclone_core.rules.manifests import decode_manifest
-from vclone_core.rules.objectkeys import blob_key, manifest_key
+from vclone_core.rules.objectkeys import blob_key, cache_key, manifest_key
 from vclone_core.rules.retention import (
     Removal,
     Retention,
@@ -228,23 +229,31 @@ async def _read_manifest(sweep: _Sweep, row: Record) -> Manifest | None:
 
 
 async def _sweep_objects(sweep: _Sweep, kept: frozenset[str], cutoff: datetime, needed: frozenset[str]) -> None:
-    """Remove manifests without a row, and take objects that no row speaks of among the blobs that are being removed."""
+    """Remove manifests without a row, and take objects that no row speaks of among the blobs that are being removed.
+
+    Build caches go here too when they are old, for projects that build no more: a build removes its own project's.
+    """
     platform, project_id = sweep.platform, sweep.project["id"]
-    manifests: list[str] = []
+    doomed: dict[str, int] = {}
+    caches: list[Stored] = []
     lost: dict[str, int] = {}
     known = {row["sha256"] for row in await platform.db.fetch("list_blobs", project_id)}
     async for info in platform.objects.list(f"{project_id}/"):
-        if info.modified_s >= cutoff.timestamp():
+        if info.key.startswith(cache_key(project_id, "")):
+            caches.append(Stored(info.key, info.size, info.modified_s))
+        elif info.modified_s >= cutoff.timestamp():
             continue
-        if (found := _BLOB.fullmatch(info.key)) and found[1] not in known and found[1] not in needed:
+        elif (found := _BLOB.fullmatch(info.key)) and found[1] not in known and found[1] not in needed:
             lost[found[1]] = info.size
         elif (found := _MANIFEST.fullmatch(info.key)) and found[1] not in kept:
-            manifests.append(info.key)
-            sweep.objects, sweep.bytes = sweep.objects + 1, sweep.bytes + info.size
+            doomed[info.key] = info.size
+    sizes = {cache.key: cache.size for cache in caches}
+    doomed |= {key: sizes[key] for key in list_removable(caches, now_s=(await _now(platform)).timestamp())}
+    sweep.objects, sweep.bytes = sweep.objects + len(doomed), sweep.bytes + sum(doomed.values())
     if sweep.lease is None:
         sweep.objects, sweep.bytes = sweep.objects + len(lost), sweep.bytes + sum(lost.values())
         return
-    for keys in _batches(manifests, BATCH):
+    for keys in _batches(list(doomed), BATCH):
         await _delete(sweep, keys)
     for some in _batches(list(lost), BATCH):
         await sweep.go_on()
