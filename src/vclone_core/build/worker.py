@@ -66,7 +66,7 @@ async def serve(settings: Settings) -> None:
 
 def pipeline_with(platform: Platform, runner: BuildRunner) -> RunBuild:
     """Return the build pipeline as the worker calls it."""
-    limits = BuildLimits(wall_clock_s=platform.settings.build_timeout_s)
+    limits = limits_of(platform.settings)
 
     async def run(claim: Claim, workspace: Path, sink: LogSink) -> Manifest:
         return await run_build(
@@ -74,6 +74,17 @@ def pipeline_with(platform: Platform, runner: BuildRunner) -> RunBuild:
         )
 
     return run
+
+
+def limits_of(settings: Settings) -> BuildLimits:
+    """Return what one build may use."""
+    return BuildLimits(
+        wall_clock_s=settings.build_timeout_s,
+        memory_bytes=settings.build_memory_mib * 1024**2,
+        processes=settings.build_processes,
+        cpus=settings.build_cpus,
+        disk_bytes=settings.build_disk_mib * 1024**2,
+    )
 
 
 class Worker:
