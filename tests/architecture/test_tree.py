@@ -6,6 +6,7 @@ import ast
 import doctest
 import fnmatch
 import importlib
+import re
 import subprocess
 import sys
 import tomllib
@@ -21,11 +22,14 @@ LINES = 450
 LONGER: dict[str, int] = {}
 DRAWERS = {"utils", "util", "helpers", "common", "misc", "base", "manager", "managers"}
 
+# What setuptools and installs leave behind.
+BUILT = r"(?:build|plugins/[^/]+/build|.*(?:\.venv|node_modules))/.*"
+
 SOURCES = sorted(
     path
     for folder in ("src", "dashboard", "frameworks", "plugins", "scripts", "benchmarks", "tests")
     for path in (ROOT / folder).rglob("*.py")
-    if not {"build", ".venv", "node_modules"} & set(path.relative_to(ROOT).parts[:3]) or "vclone_core" in path.parts
+    if not re.fullmatch(BUILT, path.relative_to(ROOT).as_posix())
 )
 MODULES = [path for path in SOURCES if "tests" not in path.parts and path.read_text(encoding="utf-8").strip()]
 
