@@ -1,8 +1,12 @@
-"""Builds with a local store and a real runner, without database or API: what the benchmarks of builds share."""
+"""Builds with a local store and a real runner, without database or API: what the benchmarks of builds share.
+
+VCLONE_RUNNER and VCLONE_RUNNER_OPTIONS name the runner, as they do for a worker.
+"""
 
 from __future__ import annotations
 
 import hashlib
+import os
 import resource
 import time
 from collections.abc import AsyncIterator, Mapping, Sequence
@@ -28,7 +32,7 @@ from vclone_core.models import (
     Target,
 )
 from vclone_core.plugins import Plugins, load_plugins
-from vclone_core.protocols import ObjectStore, RunnerConfig, StoreConfig
+from vclone_core.protocols import BuildRunner, ObjectStore, RunnerConfig, StoreConfig
 from vclone_core.rules.objectkeys import blob_key
 from vclone_core.settings import load_settings
 from vclone_core.stores.buildlogs import NewLine
@@ -82,6 +86,7 @@ class Bench:
     folder: Path
     objects: ObjectStore
     plugins: Plugins
+    runner: BuildRunner
     blobs: Blobs = field(default_factory=Blobs)
     previous: list[Manifest] = field(default_factory=list)
     number: int = 0
@@ -113,7 +118,7 @@ class Bench:
             claim=Claim(deployment, project, "worker", 1),
             workspace=self.folder / deployment_id,
             log=BuildLog(sink, limit_bytes=limits.log_bytes),
-            runner=self.plugins.provider("build_runners", "process")(RunnerConfig(options={})),
+            runner=self.runner,
             limits=limits,
             settings=load_settings({}),
             objects=self.objects,
@@ -134,8 +139,15 @@ async def open_bench(folder: Path) -> AsyncIterator[Bench]:
     plugins = load_plugins()
     objects = plugins.provider("object_stores", "file")(StoreConfig(url=f"file://{folder / 'objects'}"))
     await objects.start()
+    named = ("VCLONE_RUNNER", "VCLONE_RUNNER_OPTIONS")
+    settings = load_settings({name: os.environ[name] for name in named if name in os.environ})
+    runner: BuildRunner = plugins.provider("build_runners", settings.runner)(
+        RunnerConfig(options=settings.runner_options)
+    )
+    if (why := await runner.check()) is not None:
+        raise SystemExit(why)
     try:
-        yield Bench(folder, objects, plugins)
+        yield Bench(folder, objects, plugins, runner)
     finally:
         await objects.close()
 

@@ -1,7 +1,8 @@
 """How much faster a second build is: `python benchmarks/build_cached.py [FOLDER]`, a Vite and React app by default.
 
-Builds a folder, changes a line, and builds it again, with the process runner and a local object store; prints seconds
-and CPU seconds of both. The first build's seconds have the network in them, its CPU seconds have not.
+Builds a folder, changes a line, and builds it again, with a local object store and the runner that VCLONE_RUNNER and
+VCLONE_RUNNER_OPTIONS name; prints seconds and CPU seconds of both. The first build's seconds have the network in them,
+its CPU seconds have not; what containers use is in neither of the latter.
 """
 
 from __future__ import annotations

@@ -1,8 +1,9 @@
-"""The queue's own cost: claims from a deep queue, publishes and promotes, on a real PostgreSQL.
+"""The queue's own cost: claims from a deep queue, publishes and promotes, on a real PostgreSQL; and whose turn it is.
 
-    VCLONE_TEST_DATABASE_URL=postgresql://… python benchmarks/deploy_queue.py [--queued 5000]
+    python benchmarks/deploy_queue.py [--queued 5000]
 
-Makes a database beside the one named, and drops it. Prints milliseconds and keeps them in `results/deploy_queue.json`.
+Starts a PostgreSQL of its own, or makes a database beside the one in VCLONE_TEST_DATABASE_URL and drops it. Prints
+milliseconds, keeps them in `results/deploy_queue.json`, and prints the order of 20 builds of 5 teams on 2 slots.
 """
 
 from __future__ import annotations
@@ -13,7 +14,9 @@ import os
 import secrets
 import tempfile
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
 
 import asyncpg
 from machine import keep_result, percentile, print_table
@@ -22,19 +25,43 @@ from vclone_core.actions import deployments
 from vclone_core.actions.owners import ensure_owner
 from vclone_core.actions.platform import Platform, open_platform
 from vclone_core.actions.projects import create_project
+from vclone_core.embedded.postgres import start_postgres
+from vclone_core.embedded.rundirs import make_run_dir, remove_run_dir
 from vclone_core.models import Actor, Claim, FileEntry, Manifest, Source
 from vclone_core.settings import Settings
 from vclone_core.stores import queue
 from vclone_core.stores.postgres import migrate
 
 PROJECTS, BUILT = 300, 100
+SLOTS = 2
 
 
 async def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--queued", type=int, default=5000)
     queued = parser.parse_args().queued
-    url = os.environ["VCLONE_TEST_DATABASE_URL"]
+    with postgres() as url:
+        await on_database(url, queued)
+
+
+@contextmanager
+def postgres() -> Iterator[str]:
+    """A server for as long as the benchmark runs: as durable as that of a platform on one machine."""
+    if url := os.environ.get("VCLONE_TEST_DATABASE_URL"):
+        yield url
+        return
+    run_dir = make_run_dir(os.environ)
+    with tempfile.TemporaryDirectory(prefix="vclone-bench-") as folder:
+        Path(folder).chmod(0o755)
+        service = start_postgres(Path(folder) / "postgres", run_dir)
+        try:
+            yield service.url
+        finally:
+            service.stop()
+            remove_run_dir(run_dir)
+
+
+async def on_database(url: str, queued: int) -> None:
     name = f"vclone_bench_{secrets.token_hex(4)}"
     admin = await asyncpg.connect(url)
     await admin.execute(f"create database {name}")
@@ -44,10 +71,44 @@ async def main() -> None:
         with tempfile.TemporaryDirectory() as folder:
             settings = Settings(database_url=database_url, redis_url="redis://127.0.0.1:1", store=f"file://{folder}")
             async with open_platform(settings) as platform:
+                await show_turns(platform)
                 await measure(platform, queued)
     finally:
         await admin.execute(f"drop database {name} with (force)")
         await admin.close()
+
+
+async def show_turns(platform: Platform) -> None:
+    """Queue 16 builds of one team, then one of each of four others, and print in which order two slots take them."""
+    teams = [await add_team(platform, letter) for letter in "ABCDE"]
+    wanted = [teams[0]] * 16 + teams[1:]
+    for number, (actor, letter) in enumerate(wanted):
+        project = await create_project(platform, actor, f"{letter.lower()}{number}")
+        await deployments.request_deployment(platform, actor, project, Source("git", url="https://git.example/x.git"))
+    letters = {actor.team_id: letter for actor, letter in teams}
+    order: list[str] = []
+    slots: list[Claim] = []
+    while len(order) < len(wanted):
+        if len(slots) == SLOTS:
+            done = slots.pop(0)
+            await deployments.publish(platform, done, manifest_of(done))
+        claim = await queue.claim(platform.db, "turns", lease_s=600, project_slots=1)
+        assert claim is not None
+        slots.append(claim)
+        order.append(letters[claim.project.team_id])
+    for claim in slots:
+        await deployments.publish(platform, claim, manifest_of(claim))
+    last = max(order.index(letter) for letter in "BCDE")
+    print(f"order of 16 builds of team A and one each of B to E, {SLOTS} slots: {' '.join(order)}")
+    print(f"the first build of every other team was among the first {last + 1} starts")
+
+
+async def add_team(platform: Platform, letter: str) -> tuple[Actor, str]:
+    user_id, team_id = f"usr_bench{letter}", f"tem_bench{letter}"
+    await platform.db.execute("insert_user", user_id, f"{letter}@example.com", letter)
+    await platform.db.execute("insert_team", team_id, letter, letter.lower(), False)
+    await platform.db.execute("insert_member", team_id, user_id, "owner")
+    return Actor(user_id, team_id, "owner"), letter
 
 
 async def measure(platform: Platform, queued: int) -> None:
