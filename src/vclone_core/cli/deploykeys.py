@@ -12,6 +12,7 @@ from vclone_core.cli.context import platform_options
 from vclone_core.cli.progress import say
 from vclone_core.cli.project import this_project
 from vclone_core.cli.render import format_table, print_json
+from vclone_core.errors import NotFound
 from vclone_core.rules.deploykeys import list_host_keys
 
 
@@ -29,11 +30,23 @@ def deploy_key() -> None:
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @platform_options
 def create(given: Any, known_hosts: Any, project: str | None, as_json: bool, **options: str | None) -> None:
-    """Make a key pair in place of an earlier one, and print the public half for the repository's settings."""
+    """Make a key pair in place of an earlier one, and print the public half for the repository's settings.
+
+    A project that is missing is made, too.
+    """
     body = {"private_key": given.read() if given else None, "known_hosts": known_hosts.read() if known_hosts else ""}
 
     async def make(api: ApiClient) -> Mapping[str, Any]:
-        made: Mapping[str, Any] = await api.post(_path(project), body)
+        made: Mapping[str, Any]
+        try:
+            made = await api.post(_path(project), body)
+        except NotFound:
+            if project is None:
+                raise
+            # A private repository's key comes before its first deployment, which would have made the project.
+            await api.post("/api/projects", {"name": project})
+            say(f"Project {project} is made.")
+            made = await api.post(_path(project), body)
         return made
 
     key = call_api(options, make)
