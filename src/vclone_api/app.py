@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Coroutine
 from functools import cache
 from typing import Any, Final
+from urllib.parse import urlsplit
 
 import structlog
 from quart import Quart, Request, Response, g, request
@@ -28,6 +29,7 @@ from vclone_core.log import get_log
 from .auth import Caller, address_of, find_caller, is_secure
 from .bodies import read_json, read_query
 from .changes import note_change
+from .desk import GitDesk
 from .errors import problem_response, to_vclone_error
 from .feed import MoveFeed
 from .guard import (
@@ -47,6 +49,7 @@ from .pacing import pace_bodies
 from .pages import add_page, error_page
 from .patience import within
 from .routes import ROUTES
+from .views.git import BODIES_AT_ONCE
 from .views.hooks import CALLED_PATH
 
 log = get_log(__name__)
@@ -72,7 +75,7 @@ def create_app(platform: Platform) -> Quart:
     # Limits of bodies and their pace are ours, per route: bodies.py and pacing.py.
     app.config.update(MAX_CONTENT_LENGTH=None, BODY_TIMEOUT=None, PROVIDE_AUTOMATIC_OPTIONS=False)
     app.url_map.strict_slashes = False
-    live = Live(asyncio.Event(), MoveFeed(platform))
+    live = Live(asyncio.Event(), MoveFeed(platform), GitDesk(platform), asyncio.Semaphore(BODIES_AT_ONCE))
     app.extensions[LIVE] = live
     # Quart's documented place for a wrapper.
     app.asgi_app = pace_bodies(app.asgi_app)  # type: ignore[method-assign, assignment, arg-type]
@@ -98,11 +101,13 @@ def create_app(platform: Platform) -> Quart:
     @app.before_serving
     async def begin() -> None:
         live.moves.start()
+        live.desk.start()
 
     @app.after_serving
     async def end() -> None:
         live.stopping.set()
         await live.moves.stop()
+        await live.desk.stop()
 
     @app.before_request
     async def note_request() -> Response | None:
@@ -184,6 +189,13 @@ def is_for_programs(request: Request) -> bool:
     return request.path.startswith(("/api/", "/internal/"))
 
 
+def content_policy() -> str:
+    """Return what a page may load and send where; one of its forms may go to a site that its view has named."""
+    address = urlsplit(g.get("form_action", ""))
+    other = f" {address.scheme}://{address.netloc}" if address.netloc else ""
+    return CONTENT_POLICY.replace("form-action 'self'", f"form-action 'self'{other}")
+
+
 # What follows is a secret.
 _SECRET_PATHS: Final = ("/sign-in/", "/invitations/", CALLED_PATH)
 
@@ -199,7 +211,7 @@ def finish(response: Response, platform: Platform) -> Response:
     headers["x-vclone-id"] = g.request_id
     headers["x-content-type-options"] = "nosniff"
     headers["content-security-policy"] = (
-        "default-src 'none'; frame-ancestors 'none'" if is_for_programs(request) else CONTENT_POLICY
+        "default-src 'none'; frame-ancestors 'none'" if is_for_programs(request) else content_policy()
     )
     headers["referrer-policy"] = "no-referrer" if request.path.startswith(_SECRET_PATHS) else "same-origin"
     if is_secure(platform.settings):

@@ -24,6 +24,7 @@ from vclone_core.settings import Settings
 
 from .auth import Caller
 from .bodies import JSON_LIMIT_BYTES
+from .desk import GitDesk
 from .feed import MoveFeed
 
 OPEN: Final = "open"  # anybody
@@ -38,6 +39,8 @@ class Live:
 
     stopping: asyncio.Event
     moves: MoveFeed
+    desk: GitDesk
+    webhook_bodies: asyncio.Semaphore
 
 
 @dataclass(frozen=True, slots=True)

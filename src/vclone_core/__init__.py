@@ -20,10 +20,16 @@ if TYPE_CHECKING:
         CertificateIssuer,
         CertificateIssuerFactory,
         ExitStatus,
+        GitApps,
+        GitHost,
+        GitHostFactory,
         Held,
+        HostAnswer,
+        HostClient,
         Identity,
         IssuedCertificate,
         IssuerConfig,
+        MadeApp,
         ObjectBody,
         ObjectInfo,
         ObjectStore,
@@ -33,6 +39,7 @@ if TYPE_CHECKING:
         Span,
         StoreConfig,
     )
+    from vclone_core.rules import webhooks
     from vclone_core.rules.addresses import tell_special
     from vclone_core.rules.objectkeys import check_object_key, check_object_prefix
 
@@ -46,10 +53,16 @@ __all__ = [
     "CertificateIssuer",
     "CertificateIssuerFactory",
     "ExitStatus",
+    "GitApps",
+    "GitHost",
+    "GitHostFactory",
     "Held",
+    "HostAnswer",
+    "HostClient",
     "Identity",
     "IssuedCertificate",
     "IssuerConfig",
+    "MadeApp",
     "ObjectBody",
     "ObjectInfo",
     "ObjectStore",
@@ -66,26 +79,27 @@ __all__ = [
     "hookimpl",
     "models",
     "tell_special",
+    "webhooks",
 ]
 
-# Where a name lives that is not one of `protocols`; an empty string stands for a module of that name.
+# Where a name lives that is not one of `protocols`, and the names that are modules.
 _HOMES = {
     "buildsessions": "",
     "check_object_key": "rules.objectkeys",
     "check_object_prefix": "rules.objectkeys",
-    "errors": "",
     "get_log": "log",
     "hookimpl": "hookspecs",
-    "models": "",
     "tell_special": "rules.addresses",
 }
+_MODULES = {"errors": "errors", "models": "models", "webhooks": "rules.webhooks"}
 
 
 def __getattr__(name: str) -> Any:
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    home = _HOMES.get(name, "protocols")
-    module = import_module(f"{__name__}.{home or name}")
-    value = getattr(module, name) if home else module
+    if name in _MODULES:
+        value: Any = import_module(f"{__name__}.{_MODULES[name]}")
+    else:
+        value = getattr(import_module(f"{__name__}.{_HOMES.get(name, 'protocols')}"), name)
     globals()[name] = value
     return value

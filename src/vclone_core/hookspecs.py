@@ -13,7 +13,13 @@ from typing import Any
 import pluggy
 
 from vclone_core.models import Alias, Deployment, FileEntry, Project, Route
-from vclone_core.protocols import AuthProviderFactory, BuildRunnerFactory, CertificateIssuerFactory, ObjectStoreFactory
+from vclone_core.protocols import (
+    AuthProviderFactory,
+    BuildRunnerFactory,
+    CertificateIssuerFactory,
+    GitHostFactory,
+    ObjectStoreFactory,
+)
 
 PROJECT = "vclone"
 hookspec = pluggy.HookspecMarker(PROJECT)
@@ -48,10 +54,11 @@ def register_auth_providers() -> Mapping[str, AuthProviderFactory]:
 
 
 @hookspec
-def register_git_hosts() -> Mapping[str, Callable[..., Any]]:
-    """Offer git hosts (webhooks, statuses, comments) by name: `github`, `gitea`.
+def register_git_hosts() -> Mapping[str, GitHostFactory]:
+    """Offer kinds of git host (webhooks, statuses, comments) by name: `{"github": make_host}`.
 
-    Provider. Called once at the start of API and worker.
+    The name is part of the webhooks' address, `/api/webhooks/github`. Provider. Called once at the start of API and
+    worker.
     """
     raise NotImplementedError
 

@@ -6,9 +6,16 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapp
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
-from vclone_core.models import BuildLimits
+from vclone_core.models import (
+    BuildLimits,
+    CommitStatus,
+    Delivery,
+    DeploymentEntry,
+    PullComment,
+    PullRequestChanged,
+)
 from vclone_core.models import Span as Span
 
 
@@ -282,3 +289,103 @@ class AuthProvider(Protocol):
 
 
 AuthProviderFactory = Callable[[AuthProviderConfig], AuthProvider]
+
+
+@dataclass(frozen=True, slots=True)
+class HostAnswer:
+    """What a git host's API answered: the status, and its JSON; None where there was none."""
+
+    status: int
+    body: Any
+
+
+class HostClient(Protocol):
+    """The API of a git host, asked for one repository and with what opens that. Made by vclone, not by plugins.
+
+    It speaks to public addresses and those an operator allows, follows no redirect, and waits 10 seconds at most.
+    """
+
+    @property
+    def repository(self) -> str: ...
+
+    async def ask(
+        self,
+        method: str,
+        path: str,
+        body: Mapping[str, Any] | None = None,
+        *,
+        accept: Collection[int] = (),
+        headers: Mapping[str, str] | None = None,
+    ) -> HostAnswer:
+        """Return the answer to a request below the API's address, of a status below 300 or one of `accept`.
+
+        Raises `HostRefused` for what asking again won't change, and `HostUnavailable` for the rest: it is told again.
+        """
+
+
+@dataclass(frozen=True, slots=True)
+class MadeApp:
+    """What a host says of an App it has just made: its id there, its names, and its secrets."""
+
+    app_id: str
+    slug: str
+    url: str
+    webhook_secret: str
+    private_key: str
+
+
+class GitApps(Protocol):
+    """How a host's Apps are made (a manifest that a person sends from their browser) and speak for a repository."""
+
+    def app_of(self, headers: Sequence[tuple[str, str]]) -> str:
+        """Return the id of the App that a delivery says it is for; empty for a webhook of a repository's own."""
+
+    def form_url(self, server: str, *, organisation: str, state: str) -> str:
+        """Return where the browser sends the manifest to, as the form field `manifest`."""
+
+    def manifest(self, *, name: str, home_url: str, webhook_url: str, redirect_url: str) -> Mapping[str, Any]:
+        """Return what the App is to be and may do."""
+
+    async def convert(self, client: HostClient, code: str) -> MadeApp:
+        """Return the App that the person made; the code is what their browser brought back, good once."""
+
+    async def open_repository(self, client: HostClient, app_id: str, private_key: str) -> str:
+        """Return a token for the client's repository, good for some minutes at least."""
+
+
+class GitHost(Protocol):
+    """What vclone knows of one kind of git host: its webhooks and its API. It holds nothing between two calls.
+
+    `label` is its name for people. `has_dated_bodies`: the bodies of its deliveries hold times, so that two of the same
+    are one delivery sent twice, whatever their ids say. `has_entries`: it lists deployments.
+    """
+
+    label: str
+    has_dated_bodies: bool
+    has_entries: bool
+    apps: GitApps | None
+
+    def api_url(self, server: str) -> str:
+        """Return the address of the API of `server` (`https://host[:port]`), without a slash at its end."""
+
+    def read_deliveries(self, headers: Sequence[tuple[str, str]], body: bytes, secret: str) -> Sequence[Delivery]:
+        """Return what a webhook's request says, each with an id of its own: one, or what one push did to each branch.
+
+        Raises `BadSignature` before anything of the body is read, and `Invalid` for a signed body that can't be
+        understood. Names in `headers` are in lower case. Does no I/O.
+        """
+
+    async def complete(self, client: HostClient, change: PullRequestChanged) -> PullRequestChanged:
+        """Return a pull request with its whole commit id, where the host's webhook has told a part of it only."""
+
+    async def set_status(self, client: HostClient, status: CommitStatus) -> None:
+        """Give a commit a status, in the place of an earlier one of the same context."""
+
+    async def set_entry(self, client: HostClient, entry: DeploymentEntry, remote_id: str | None) -> str | None:
+        """List a deployment, or change what is listed of it under `remote_id`; return that id."""
+
+    async def set_comment(self, client: HostClient, comment: PullComment, remote_id: str | None) -> str:
+        """Write the comment, or change the one of `remote_id`, or of its marker; return the comment's id."""
+
+
+GitHostFactory = Callable[[], GitHost]

@@ -14,6 +14,7 @@ from vclone_api.routes import ROUTES
 from vclone_core.actions import (
     accounts,
     deploykeys,
+    gitconnections,
     hooks,
     invitations,
     owners,
@@ -63,6 +64,16 @@ MATRIX = {
     "PATCH /api/env/<project>/<variable>": "-0x++++xx++",
     "DELETE /api/env/<project>/<variable>": "-0x++++xx++",
     "POST /api/hooks/<token>": "00000000000",  # a token of another kind
+    "POST /api/webhooks/<host>": "00000000000",  # no plugin knows this host
+    "GET /api/projects/<project>/git": "-0+++++++++",
+    "PUT /api/projects/<project>/git": "-0x++++xx++",
+    "DELETE /api/projects/<project>/git": "-0x++++xx++",
+    "GET /api/projects/<project>/git/deliveries": "-0+++++++++",
+    "POST /api/projects/<project>/git/deliveries/<delivery>/repeat": "-0x++++xx++",
+    "GET /api/projects/<project>/git/reports": "-0+++++++++",
+    "POST /api/projects/<project>/git/reports/repeat": "-0x++++xx++",
+    "GET /api/projects/<project>/git/pull-requests": "-0+++++++++",
+    "POST /api/projects/<project>/git/pull-requests/<number>/approve": "-0x++++x+++",
     "GET /api/deployments": "-0+++++++++",
     "POST /api/deployments": "-0x++++x+++",
     "GET /api/deployments/<deployment>": "-0+++++++++",
@@ -172,6 +183,26 @@ class World:
         made = await invitations.invite(self.api.platform, self.other, email=row["email"], role="viewer")
         return {"token": made.token}
 
+    async def fresh_connection(self) -> str:
+        """Have the project follow a repository, whatever it followed before; return the connection's id."""
+        made = await gitconnections.connect(self.api.platform, self.api.owner, self.project, host="github")
+        return made.connection.id
+
+    async def fresh_delivery(self, _caller: str) -> str:
+        connection_id = await self.fresh_connection()
+        values = ("github", secrets.token_hex(8), "ping", self.project.id, secrets.token_hex(8), {"kind": "ping"}, None)
+        row = await self.api.platform.db.fetch_one("insert_delivery", connection_id, *values, False)
+        assert row is not None
+        await self.api.platform.db.fetch_one("finish_delivery", row["number"], 0, "done", "noted", "", None)
+        return str(row["number"])
+
+    async def fresh_pull_request(self, _caller: str) -> str:
+        await self.fresh_connection()
+        number, sha, url = secrets.randbelow(10**6), "a" * 40, "https://git.example/eve/x.git"
+        values = (True, "", "", "eve/x", url, "main", sha, True, f"pull/{number}", None)
+        assert await self.api.platform.db.fetch_one("save_pull_request", self.project.id, number, *values) is not None
+        return str(number)
+
     async def fresh_hook(self, _caller: str) -> str:
         hook, _ = await hooks.create_hook(self.api.platform, self.api.owner, self.project, name="cms")
         return hook.id
@@ -190,6 +221,8 @@ class World:
 
 
 BODIES: dict[str, Callable[[World], dict[str, Any]]] = {
+    "PUT /api/projects/<project>/git": lambda w: {"host": "github"},
+    "POST /api/projects/<project>/git/pull-requests/<number>/approve": lambda w: {"sha": "a" * 40},
     "POST /api/projects": lambda w: {"name": f"p-{secrets.token_hex(4)}"},
     "PATCH /api/projects/<project>": lambda w: {"is_publishing_paused": True},
     "POST /api/projects/<project>/hooks": lambda w: {"name": "cms"},
@@ -229,6 +262,8 @@ FRESH: dict[str, Callable[[World, str], Awaitable[str]]] = {
     "<session>": World.fresh_session,
     "<hook>": World.fresh_hook,
     "<variable>": World.fresh_variable,
+    "<delivery>": World.fresh_delivery,
+    "<number>": World.fresh_pull_request,
 }
 QUERIES: dict[str, Callable[[World], dict[str, str]]] = {
     "GET /api/deployments/<deployment>/diff": lambda w: {"to": w.deployment.id},
@@ -248,6 +283,8 @@ async def ask(world: World, route: Route, caller: str) -> str:
         "<host>": "x.localhost",
         "<edge_id>": "edge-1",
     }
+    if name.endswith(" /api/projects/<project>/git") or "/git/" in name:
+        await world.fresh_connection()
     if name == "DELETE /api/projects/<project>":
         fixed["<project>"] = await world.doomed_project(caller)
     path = route.path
@@ -281,7 +318,7 @@ async def ask(world: World, route: Route, caller: str) -> str:
 async def world(api: Api) -> World:
     platform, team = api.platform, api.owner.team_id
     project = await projects.update_project(
-        platform, api.owner, await api.project(), git_url="https://git.example/x.git"
+        platform, api.owner, await api.project(), git_url="https://git.example/a/x.git"
     )
     deployment = await api.live(project)
     for role in ("developer", "admin", "restricted"):

@@ -5,6 +5,6 @@ from __future__ import annotations
 from typing import Final
 
 from ..guard import Route
-from . import people, projects, teams
+from . import git, people, projects, teams
 
-ROUTES: Final[tuple[Route, ...]] = (*projects.ROUTES, *people.ROUTES, *teams.ROUTES)
+ROUTES: Final[tuple[Route, ...]] = (*projects.ROUTES, *git.ROUTES, *people.ROUTES, *teams.ROUTES)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from vclone_core.actions.gitnotes import note_change
 from vclone_core.actions.platform import Platform
 from vclone_core.errors import Unavailable
 from vclone_core.log import get_log
@@ -26,6 +27,7 @@ class Moved:
 async def announce_change(platform: Platform, deployment: Deployment, project: Project | None = None) -> None:
     """Tell that a deployment came into a new state."""
     await platform.redis.publish(deployment_channel(deployment.id), deployment.state.value)
+    await note_change(platform, deployment)
     if project is None:
         try:
             project = await records.fetch_project_by_id(platform.db, deployment.project_id)

@@ -62,12 +62,14 @@ async def request_deployment(
     files: Sequence[SourceFile] | None = None,
     overrides: Mapping[str, Any] | None = None,
     trigger: Trigger = Trigger.REQUEST,
+    beside: Callable[[Transaction, Deployment], Awaitable[None]] | None = None,
 ) -> Deployment:
     """Queue a deployment of `source` and wake a worker for it.
 
     `files` lists an upload's or a prebuilt output's files; their blobs must be stored already, or `MissingBlobs` is
     raised. `overrides` are settings for this deployment alone. A push or the call of a hook takes the place of the
     older ones of its branch that wait or are being built; a push whose commit message says so is `skipped` at once.
+    `beside` writes what is to be committed together with it, or raises.
     """
     require(actor, "deploy")
     change_settings(project.settings, overrides or {})
@@ -77,6 +79,8 @@ async def request_deployment(
     async def keep_files(tx: Transaction, deployment: Deployment) -> None:
         if source.kind != "git":
             await records.insert_source_files(tx, deployment.id, files or ())
+        if beside is not None:
+            await beside(tx, deployment)
 
     return await _insert(
         platform, actor, project, source, keep_files, target=target, overrides=overrides or {}, trigger=trigger

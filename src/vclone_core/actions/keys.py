@@ -57,12 +57,23 @@ def deploy_key_identity(key_id: str) -> str:
     return f"deploy_keys/{key_id}/value"
 
 
+def git_secret_identity(secret_id: str) -> str:
+    """Return what a secret of a connection or an App is bound to."""
+    return f"git_secrets/{secret_id}/value"
+
+
 SEALED: Final = (
     SealedColumn(
         "deploy_keys",
         "list_sealed_deploy_keys",
         "replace_sealed_deploy_key",
         lambda row: deploy_key_identity(row["id"]),
+    ),
+    SealedColumn(
+        "git_secrets",
+        "list_sealed_git_secrets",
+        "replace_sealed_git_secret",
+        lambda row: git_secret_identity(row["id"]),
     ),
     SealedColumn(
         "git_tokens", "list_sealed_git_tokens", "replace_sealed_git_token", lambda row: git_token_identity(row["id"])

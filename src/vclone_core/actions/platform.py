@@ -12,7 +12,7 @@ from typing import Any, Final
 from vclone_core.actions.passwords import Passwords
 from vclone_core.errors import BadSettings
 from vclone_core.plugins import Plugins, load_plugins
-from vclone_core.protocols import AuthProvider, AuthProviderConfig, ObjectStore
+from vclone_core.protocols import AuthProvider, AuthProviderConfig, GitHost, ObjectStore
 from vclone_core.settings import Settings
 from vclone_core.stores import redis
 from vclone_core.stores.limits import Limiter
@@ -35,6 +35,7 @@ class Platform:
     plugins: Plugins
     limiter: Limiter
     auth_providers: Mapping[str, AuthProvider] = field(default_factory=dict)
+    git_hosts: Mapping[str, GitHost] = field(default_factory=dict)
     passwords: Passwords = field(default_factory=Passwords)
     _running: set[asyncio.Task[None]] = field(default_factory=set)
 
@@ -69,12 +70,13 @@ async def open_platform(settings: Settings, *, plugins: Plugins | None = None) -
     plugins = plugins or load_plugins(allow=settings.plugins, drop_in=settings.plugins_dir)
     objects = open_object_store(settings, plugins)
     providers = open_auth_providers(settings, plugins)
+    hosts = {name: factory() for name, factory in plugins.providers("git_hosts").items()}
     db = await Database.connect(settings.database_url.get_secret_value())
     bell = await redis.connect(settings.redis_url.get_secret_value())
     try:
         try:
             await objects.start()
-            platform = Platform(settings, db, bell, objects, plugins, Limiter(bell), providers)
+            platform = Platform(settings, db, bell, objects, plugins, Limiter(bell), providers, hosts)
             yield platform
             await platform.finish()
         finally:

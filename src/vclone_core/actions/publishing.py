@@ -19,6 +19,7 @@ from vclone_core.errors import Cancelled, NoEarlierDeployment, NotFound, Publish
 from vclone_core.models import (
     Actor,
     Alias,
+    AliasKind,
     Claim,
     Deployment,
     EdgeReceipt,
@@ -31,11 +32,13 @@ from vclone_core.models import (
 from vclone_core.rules.access import require
 from vclone_core.rules.lifecycle import Event, decide_state
 from vclone_core.rules.manifests import decode_manifest, encode_manifest
+from vclone_core.rules.names import branch_host
 from vclone_core.rules.objectkeys import manifest_key
 from vclone_core.rules.publishing import PastMove, Point, decide_points, decide_previous, production_points
 from vclone_core.rules.sites import encode_site
 from vclone_core.stores import buildlogs, events, records
 from vclone_core.stores.postgres import Record, Transaction
+from vclone_core.stores.redis import deployment_channel
 
 # Held by every transaction that moves an alias.
 _MOVES_LOCK: Final = 0x76636C6F6E6503
@@ -138,6 +141,43 @@ async def remove_deployment(platform: Platform, deployment_id: str) -> bool:
     if gone:
         await events.announce_moves(platform.redis, max(row["version"] for row in gone))
     return True
+
+
+async def retire_branch(platform: Platform, project: Project, ref: str, *, reason: str) -> bool:
+    """Take a branch's host away and call off its unfinished previews; False where it had none.
+
+    Both in one transaction: a build that is about to publish either did before it, or never does.
+    """
+    cancelled = decide_state(State.QUEUED, Event.CANCEL).value
+    async with platform.db.transaction() as tx:
+        await tx.fetch_one("lock_aliases", _MOVES_LOCK)
+        ended = await tx.fetch("cancel_unfinished_of_ref", project.id, ref, reason, cancelled)
+        gone = await tx.fetch("remove_branch_alias", project.id, ref, reason)
+    if gone:
+        await events.announce_moves(platform.redis, max(row["version"] for row in gone))
+    for row in ended:
+        deployment = records.deployment_from(row)
+        if deployment.state is State.CANCELLED:
+            await announce_change(platform, deployment, project)
+        else:
+            await platform.redis.publish(deployment_channel(deployment.id), "cancel")
+    return bool(gone)
+
+
+async def show_on_branch(platform: Platform, project: Project, deployment_id: str) -> None:
+    """Point the host of a ready deployment's branch at it, where that host is gone."""
+    async with platform.db.transaction() as tx:
+        await tx.fetch_one("lock_aliases", _MOVES_LOCK)
+        deployment = await records.fetch_deployment_by_id(tx, deployment_id)
+        if deployment is None or deployment.state is not State.READY or deployment.source.ref is None:
+            return
+        standing = await _fetch_standing(tx, project, deployment.source.ref)
+        if standing["branch_sequence"] is not None:
+            return
+        ref = deployment.source.ref
+        point = Point(branch_host(project.name, ref, platform.settings.base_domain), AliasKind.BRANCH, ref)
+        moves = await _move(tx, deployment, [point], reason="reopen", actor_id=None)
+    await announce_moves(platform, project, moves)
 
 
 async def resolve_host(platform: Platform, host: str) -> Site | None:

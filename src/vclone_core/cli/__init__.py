@@ -47,6 +47,7 @@ COMMANDS: Final[dict[str, str]] = {
     "env": f"{_CLI}.env:env",
     "hooks": f"{_CLI}.hooks:hooks",
     "queue": f"{_CLI}.queue:queue",
+    "git": f"{_CLI}.git:git",
     "gittokens": f"{_CLI}.gittokens:git_tokens",
     "deploykey": f"{_CLI}.deploykeys:deploy_key",
     "login": f"{_CLI}.login:login",

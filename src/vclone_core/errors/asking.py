@@ -35,6 +35,13 @@ class BadCredentials(Unauthorised):
     code, hint = "bad_credentials", ""
 
 
+class BadSignature(Unauthorised):
+    """This delivery is not signed with the secret of its webhook."""
+
+    code = "bad_signature"
+    hint = "Set the webhook's URL and secret at the git host to those that `vclone git connect` printed."
+
+
 class ReusedToken(Unauthorised):
     """This refresh token was used before, so the session it belongs to was ended."""
 
@@ -61,6 +68,13 @@ class NameTaken(Conflict):
 
     code = "name_taken"
     hint = "Choose another name."
+
+
+class HostRefused(Conflict):
+    """{host} refused this: {why}."""
+
+    code = "host_refused"
+    hint = "See that the token is valid and may do this, and that the repository is called as here."
 
 
 class LastOwner(Conflict):
@@ -131,6 +145,13 @@ class TooLarge(Limited):
     """{what} is larger than the limit of {limit}."""
 
     code, status = "too_large", 413
+
+
+class HostUnavailable(Unavailable):
+    """{host} does not answer as it should: {why}."""
+
+    code = "host_unavailable"
+    hint = "It is tried again by itself."
 
 
 class BlobsCollected(Unavailable):

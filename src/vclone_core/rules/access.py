@@ -53,6 +53,9 @@ PERMISSIONS: Final[Mapping[str, Permission]] = MappingProxyType(
         # Of those that aren't sensitive: nobody is shown these.
         "read values of variables": Permission(_MAKERS, "manage"),
         "change variables": Permission(_MAKERS, "manage"),
+        "connect a repository": Permission(_MAKERS, "manage"),
+        # Of another repository's code, which nobody of the team has written.
+        "approve a pull request": Permission(_MAKERS, "deploy"),
         "collect storage": Permission(_KEEPERS, "manage"),
         "see git access": Permission(_MAKERS, "manage", for_restricted=False),
         "change git access": Permission(_KEEPERS, "admin", for_restricted=False),
