@@ -12,7 +12,7 @@ from vclone_core.rules.access import may
 from vclone_core.rules.lifecycle import FINAL
 from vclone_core.rules.names import deployment_host, production_host
 
-from . import people, teams, variables
+from . import git, people, teams, variables
 from .visit import Go, Page, Show, Visit
 
 DEPLOYMENTS_SHOWN: Final = 25
@@ -181,6 +181,7 @@ PAGES: Final[tuple[Page, ...]] = (
     *people.PAGES,
     *teams.PAGES,
     *variables.PAGES,
+    *git.PAGES,
     Page("GET", "/", show_projects, "see a project"),
     Page("GET", "/projects/<project>", show_project, "see a project"),
     Page("POST", "/projects/<project>/rollback", roll_back, "roll back"),

@@ -45,11 +45,15 @@ class Visit:
 
 @dataclass(frozen=True, slots=True)
 class Show:
-    """Answer with a template; with `error` the page says what went wrong, in its place and with its status."""
+    """Answer with a template; with `error` the page says what went wrong, in its place and with its status.
+
+    `form_action`: an address of another site that a form of this page goes to.
+    """
 
     template: str
     facts: Mapping[str, Any] = field(default_factory=dict)
     error: VcloneError | None = None
+    form_action: str = ""
 
 
 @dataclass(frozen=True, slots=True)

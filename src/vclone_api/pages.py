@@ -67,6 +67,7 @@ def add_page(app: Quart, platform: Platform, page: Page) -> None:
 async def show(result: Show, visit: Visit) -> Response:
     """Return a page; one that shows an error has the error's status."""
     error = result.error
+    g.form_action = result.form_action
     text = await render_template(result.template, visit=visit, error=error, **result.facts)
     response = Response(text, status=error.status if error else 200, content_type="text/html; charset=utf-8")
     if error is not None:

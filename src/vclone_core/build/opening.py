@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from vclone_core.actions.deploykeys import find_key, learn_hosts
+from vclone_core.actions.gitapps import find_app_access
 from vclone_core.actions.gittokens import find_access
 from vclone_core.actions.platform import Platform
 from vclone_core.actions.projects import missing_of, note_blobs
@@ -64,7 +65,8 @@ async def open_build(
     async def fetch_access() -> GitAccess | DeployKey | None:
         source = claim.deployment.source
         key = await find_key(platform, claim.project, source)
-        return key or await find_access(platform, claim.project.team_id, source)
+        token = key or await find_access(platform, claim.project.team_id, source)
+        return token or await find_app_access(platform, claim.project.id, source)
 
     async def learn(key: DeployKey, known_hosts: str) -> None:
         await learn_hosts(platform, claim.project, key, known_hosts)
