@@ -5,7 +5,7 @@ SETUP = VCLONE_SETUP=dev ./vclone --version >/dev/null
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 CHECKED = src plugins tests benchmarks dashboard frameworks scripts
 
-OUTSIDE = platform or processes or browser or minio or registry or podman or engine or hypercorn or h2spec
+OUTSIDE = platform or processes or browser or minio or registry or podman or engine or hypercorn or h2spec or dns
 # Outside of both; `make test-builds` runs them.
 SLOWEST = builds
 

@@ -7,12 +7,14 @@ from dataclasses import dataclass
 from typing import Final
 
 from vclone_core.actions import deployments, projects
+from vclone_core.actions.domains import list_domains
 from vclone_core.models import Actor, Alias, AliasKind, Deployment, Project, State, Step
 from vclone_core.rules.access import may
 from vclone_core.rules.lifecycle import FINAL
 from vclone_core.rules.names import deployment_host, production_host
 
 from . import git, people, teams, variables
+from . import domains, people, teams, variables
 from .visit import Go, Page, Show, Visit
 
 DEPLOYMENTS_SHOWN: Final = 25
@@ -81,6 +83,8 @@ async def show_project(visit: Visit, project: str) -> Show:
         {
             "project": found,
             "production_url": production_url(visit, found),
+            "domains": [one for one in await list_domains(visit.platform, visit.actor, project=found) if one.is_held],
+            "site_url": visit.platform.settings.site_url,
             "current": current,
             "deployments": [DeploymentRow(row, can_be_promoted(visit.actor, row, current)) for row in shown],
             "older": shown[-1].id if len(rows) > len(shown) else None,
@@ -182,6 +186,7 @@ PAGES: Final[tuple[Page, ...]] = (
     *teams.PAGES,
     *variables.PAGES,
     *git.PAGES,
+    *domains.PAGES,
     Page("GET", "/", show_projects, "see a project"),
     Page("GET", "/projects/<project>", show_project, "see a project"),
     Page("POST", "/projects/<project>/rollback", roll_back, "roll back"),

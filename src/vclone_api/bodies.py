@@ -141,6 +141,21 @@ class NewDeployment(Body):
     create_project: bool = False
 
 
+class NewDomain(Body):
+    """`branch`: show this branch instead of production; `redirect_to`: send visitors to that domain of the project."""
+
+    host: Annotated[Line, Field(min_length=1, max_length=300)]
+    branch: Line | None = None
+    redirect_to: Line | None = None
+
+
+class DomainChange(Body):
+    """What the domain shows from now on; both left out or null: production."""
+
+    branch: Line | None = None
+    redirect_to: Line | None = None
+
+
 class NewHook(Body):
     """`branch`: what the hook deploys; null: the production branch."""
 
@@ -240,6 +255,12 @@ class DiffQuery(Query):
 class ValuesQuery(Query):
     target: Literal["production", "preview", "development"] = "development"
     branch: Line | None = None
+
+
+class DomainsQuery(Query):
+    project: Line | None = None
+    limit: Annotated[int, Field(ge=1, le=100)] = 50
+    cursor: Line | None = None
 
 
 class LogsQuery(Query):

@@ -14,6 +14,7 @@ import uvloop
 from hypercorn.asyncio import serve
 from hypercorn.config import Config
 
+from vclone_core.actions.domain_checks import keep_checking
 from vclone_core.actions.platform import open_platform
 from vclone_core.errors import PortTaken
 from vclone_core.log import get_log
@@ -69,10 +70,12 @@ async def run(settings: Settings) -> None:
     check_port(settings)
     async with open_platform(settings) as platform:
         app = create_app(platform)
+        checking = asyncio.create_task(keep_checking(platform), name="domain-checks")
         serving = asyncio.ensure_future(serve(app, build_config(settings), shutdown_trigger=stop.wait))
         stopped = asyncio.ensure_future(stop.wait())
         log.info("api.started", host=settings.api_host, port=settings.api_port)
         await asyncio.wait({serving, stopped}, return_when=asyncio.FIRST_COMPLETED)
+        checking.cancel()
         begin_stop(app)
         # From Python 3.12 on hypercorn waits for the slowest reader without a limit.
         await asyncio.wait({serving}, timeout=GRACE_S + 1)

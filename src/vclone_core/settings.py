@@ -13,8 +13,9 @@ from typing import Annotated, Any
 from pydantic import BeforeValidator, Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
-from vclone_core.errors import BadSettings
+from vclone_core.errors import BadSettings, InvalidFields
 from vclone_core.rules.clients import parse_networks
+from vclone_core.rules.domains import parse_addresses, parse_domain, parse_servers
 
 PREFIX = "VCLONE_"
 
@@ -97,6 +98,22 @@ class Settings(BaseSettings):
         "", description="Networks, comma-separated, whose `X-Forwarded-For` the API believes: `10.0.0.0/8`."
     )
 
+    domain_target: str = Field(
+        "", description="Host that custom domains are to be a CNAME of: a name of the edges. Else the base domain."
+    )
+    domain_addresses: str = Field(
+        "", description="Addresses of the edges, comma-separated, for the A and AAAA of an apex. Else the target's."
+    )
+    domain_resolvers: str = Field(
+        "", description="Resolvers that domains are checked with, `192.0.2.53, [2001:db8::53]:53`. Else the machine's."
+    )
+    domain_ask_zones: bool = Field(True, description="Also ask the name servers of a domain's own zone, port 53.")
+    domain_claim_days: float = Field(14.0, gt=0, le=365, description="How long a domain may wait for its TXT record.")
+    domain_grace_days: float = Field(
+        7.0, gt=0, le=90, description="How long a domain whose DNS was lost is served before it is released."
+    )
+    domain_recheck_h: float = Field(24.0, gt=0, le=720, description="How often a good domain is checked, in hours.")
+
     sign_up: str = Field(
         "invite", pattern="^(open|invite|closed)$", description="Who may make an account: anyone, the invited, nobody."
     )
@@ -145,6 +162,27 @@ class Settings(BaseSettings):
     def _are_networks(cls, text: str) -> str:
         parse_networks(text)
         return text
+
+    @field_validator("domain_resolvers")
+    @classmethod
+    def _are_servers(cls, text: str) -> str:
+        parse_servers(text)
+        return text
+
+    @field_validator("domain_addresses")
+    @classmethod
+    def _are_addresses(cls, text: str) -> str:
+        parse_addresses(text)
+        return text
+
+    @field_validator("domain_target")
+    @classmethod
+    def _is_host(cls, text: str) -> str:
+        # What an error of ours says is not for pydantic.
+        try:
+            return parse_domain(text) if text else ""
+        except InvalidFields as error:
+            raise ValueError(error.problems[0].message) from None
 
     @classmethod
     def settings_customise_sources(

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 import redis.asyncio
 from quart import Quart
+from tests.dns_server import TellingServer, telling
 
 from vclone_api.app import create_app
 from vclone_core.actions import accounts, deployments, owners, projects
@@ -21,12 +22,21 @@ from vclone_core.rules.blobframes import CONTENT_TYPE, encode_frame
 from vclone_core.settings import Settings
 from vclone_core.stores import queue
 
+from .claims import ADDRESS, EDGE, Rivals
+
 EDGE_TOKEN = "edge-token-of-the-tests"
 Answer = tuple[int, Any]
 
 
 @pytest.fixture
-def settings(database_url: str, redis_url: str, tmp_path: Path) -> Settings:
+async def dns() -> AsyncIterator[TellingServer]:
+    """The only DNS that these tests ask: it knows nothing yet."""
+    async with telling() as server:
+        yield server
+
+
+@pytest.fixture
+def settings(database_url: str, redis_url: str, tmp_path: Path, dns: TellingServer) -> Settings:
     return Settings(
         data_dir=tmp_path / "data",
         database_url=database_url,
@@ -34,6 +44,10 @@ def settings(database_url: str, redis_url: str, tmp_path: Path) -> Settings:
         store=f"file://{tmp_path}/objects",
         secret_key="s" * 40,
         edge_token=EDGE_TOKEN,
+        domain_target=EDGE,
+        domain_addresses=f"{ADDRESS}, 2001:db8::5",
+        domain_resolvers=dns.address,
+        domain_ask_zones=False,
     )
 
 
@@ -131,3 +145,11 @@ async def api(settings: Settings) -> AsyncIterator[Api]:
             api.callers["stranger"] = await add_caller(platform, role="owner")
             api.callers["edge"] = EDGE_TOKEN
             yield api
+
+
+@pytest.fixture
+async def rivals(api: Api, dns: TellingServer, database_url: str) -> Rivals:
+    stranger = await accounts.actor_from_token(api.platform, api.callers["stranger"])
+    dns.names[EDGE] = [f"A {ADDRESS}"]
+    other = await projects.create_project(api.platform, stranger, f"o-{secrets.token_hex(4)}")
+    return Rivals(api, dns, database_url, await api.project(), other)

@@ -23,6 +23,7 @@ from vclone_core.actions import (
     tokens,
     variables,
 )
+from vclone_core.actions import accounts, domains, hooks, invitations, owners, projects, sessions, tokens, variables
 from vclone_core.models import Actor, Deployment, Project
 from vclone_core.rules.access import PERMISSIONS, SCOPES
 from vclone_core.rules.variables import NewVariable
@@ -63,6 +64,14 @@ MATRIX = {
     "GET /api/env/<project>/values": "-0x++++xx++",
     "PATCH /api/env/<project>/<variable>": "-0x++++xx++",
     "DELETE /api/env/<project>/<variable>": "-0x++++xx++",
+    "GET /api/domains": "-0+++++++++",
+    "GET /api/domains/projects/<project>": "-0+++++++++",
+    "POST /api/domains/projects/<project>": "-0x++++xx++",
+    "GET /api/domains/resolve/<host>": "-0+++++++++",
+    "GET /api/domains/<domain>": "-0+++++++++",
+    "PATCH /api/domains/<domain>": "-0x++++xx++",
+    "DELETE /api/domains/<domain>": "-0x++++xx++",
+    "POST /api/domains/<domain>/verify": "-0x++++xx++",
     "POST /api/hooks/<token>": "00000000000",  # a token of another kind
     "POST /api/webhooks/<host>": "00000000000",  # no plugin knows this host
     "GET /api/projects/<project>/git": "-0+++++++++",
@@ -216,6 +225,10 @@ class World:
         (made,) = await variables.save_variables(self.api.platform, self.api.owner, self.project, [asked])
         return made.id
 
+    async def fresh_domain(self, _caller: str) -> str:
+        host = f"{secrets.token_hex(4)}.example"
+        return (await domains.add_domain(self.api.platform, self.api.owner, self.project, host)).id
+
     async def doomed_project(self, _caller: str) -> str:
         return (await self.api.project()).name
 
@@ -228,6 +241,8 @@ BODIES: dict[str, Callable[[World], dict[str, Any]]] = {
     "POST /api/projects/<project>/hooks": lambda w: {"name": "cms"},
     "POST /api/env/<project>": lambda w: {"variables": [{"key": f"K_{secrets.token_hex(8)}", "value": "v"}]},
     "PATCH /api/env/<project>/<variable>": lambda w: {"value": "w"},
+    "POST /api/domains/projects/<project>": lambda w: {"host": f"{secrets.token_hex(4)}.example"},
+    "PATCH /api/domains/<domain>": lambda w: {"branch": "next"},
     "PATCH /api/projects/<project>/retention": lambda w: {"preview_days": 7},
     "POST /api/projects/<project>/collect": lambda w: {"dry_run": True},
     "POST /api/projects/<project>/blobs/missing": lambda w: {"sha256": []},
@@ -264,11 +279,13 @@ FRESH: dict[str, Callable[[World, str], Awaitable[str]]] = {
     "<variable>": World.fresh_variable,
     "<delivery>": World.fresh_delivery,
     "<number>": World.fresh_pull_request,
+    "<domain>": World.fresh_domain,
 }
 QUERIES: dict[str, Callable[[World], dict[str, str]]] = {
     "GET /api/deployments/<deployment>/diff": lambda w: {"to": w.deployment.id},
     "GET /api/deployments/<deployment>/path": lambda w: {"to": w.deployment.id},
     "GET /api/deployments": lambda w: {"project": w.project.name},
+    "GET /api/domains": lambda w: {"project": w.project.name},
     "GET /api/aliases": lambda w: {"project": w.project.id},
 }
 
@@ -285,6 +302,8 @@ async def ask(world: World, route: Route, caller: str) -> str:
     }
     if name.endswith(" /api/projects/<project>/git") or "/git/" in name:
         await world.fresh_connection()
+    if name == "GET /api/domains/resolve/<host>":
+        fixed["<host>"] = f"{world.project.name}.localhost"
     if name == "DELETE /api/projects/<project>":
         fixed["<project>"] = await world.doomed_project(caller)
     path = route.path
@@ -350,6 +369,7 @@ async def test_a_restricted_member_finds_no_other_project(world: World) -> None:
     api = world.api
     hidden = await api.project()
     deployment = await api.live(hidden)
+    domain = await domains.add_domain(api.platform, api.owner, hidden, "hidden.example")
     refused = [
         ("GET", f"/api/projects/{hidden.name}", None),
         ("GET", f"/api/env/{hidden.name}", None),
@@ -366,6 +386,11 @@ async def test_a_restricted_member_finds_no_other_project(world: World) -> None:
         ("GET", f"/api/deployments/{deployment.id}/logs", None),
         ("GET", f"/api/deployments/{deployment.id}/files", None),
         ("GET", f"/api/aliases?project={hidden.id}", None),
+        ("GET", f"/api/domains/projects/{hidden.id}", None),
+        ("GET", f"/api/domains/resolve/{hidden.name}.localhost", None),
+        ("GET", f"/api/domains/{domain.id}", None),
+        ("DELETE", f"/api/domains/{domain.host}", None),
+        ("POST", f"/api/domains/projects/{hidden.id}", {"host": "shop.example"}),
         ("POST", "/api/deployments", {"project": hidden.id, "source": {"kind": "git", "url": "https://a.example/x"}}),
     ]
     for method, path, body in refused:
@@ -373,5 +398,6 @@ async def test_a_restricted_member_finds_no_other_project(world: World) -> None:
         assert status == 404, (method, path)
     listed = (await api.ask("GET", "/api/projects", "restricted"))[1]["items"]
     assert [one["id"] for one in listed] == [world.project.id]
+    assert (await api.ask("GET", "/api/domains", "restricted"))[1]["items"] == []
     shown = (await api.ask("GET", "/api/deployments", "restricted"))[1]["items"]
     assert {one["project_id"] for one in shown} == {world.project.id}

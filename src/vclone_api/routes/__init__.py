@@ -6,5 +6,12 @@ from typing import Final
 
 from ..guard import Route
 from . import git, people, projects, teams
+from . import domains, people, projects, teams
 
-ROUTES: Final[tuple[Route, ...]] = (*projects.ROUTES, *git.ROUTES, *people.ROUTES, *teams.ROUTES)
+ROUTES: Final[tuple[Route, ...]] = (
+    *projects.ROUTES,
+    *git.ROUTES,
+    *domains.ROUTES,
+    *people.ROUTES,
+    *teams.ROUTES,
+)

@@ -22,6 +22,7 @@ from vclone_core.models import (
     AliasKind,
     Claim,
     Deployment,
+    Domain,
     EdgeReceipt,
     Manifest,
     Project,
@@ -120,12 +121,13 @@ async def rollback(
 
 
 async def remove_aliases(platform: Platform, actor: Actor, project: Project) -> None:
-    """Delete a project's row and every alias of it in one transaction; raise `NotFound` when it is gone."""
+    """Delete a project's row, its aliases and its domains in one transaction; raise `NotFound` when it is gone."""
     async with platform.db.transaction() as tx:
         await tx.fetch_one("lock_aliases", _MOVES_LOCK)
         if not await tx.execute("delete_project", project.id, actor.team_id):
             raise NotFound(what="project")
         gone = await tx.fetch("remove_aliases", project.id, "delete", actor.user_id)
+        await tx.execute("delete_domains", project.id)
     if gone:
         await events.announce_moves(platform.redis, max(row["version"] for row in gone))
 
@@ -189,7 +191,30 @@ async def resolve_host(platform: Platform, host: str) -> Site | None:
         _site(records.alias_from(row)),
         previous_deployment_id=row["previous_deployment_id"],
         newest_deployment_id=row["newest_deployment_id"],
+        redirect_to=row["redirect_to"],
     )
+
+
+async def lock_moves(tx: Transaction) -> None:
+    """Wait until this transaction is the one that may move aliases; until its commit no other may."""
+    await tx.fetch_one("lock_aliases", _MOVES_LOCK)
+
+
+async def show_domain(tx: Transaction, domain: Domain, *, actor_id: str | None) -> tuple[list[Moved], int]:
+    """Make a domain show what it is to show: production, its branch, or nothing while it isn't held.
+
+    Within `lock_moves`. Returns the alias that moved, and the version of that or of its removal (0: neither).
+    """
+    project = await _fetch_project(tx, domain.project_id)
+    standing = await _fetch_standing(tx, project, domain.branch)
+    shown = standing["branch_id"] if domain.branch else standing["production_id"]
+    deployment = await records.fetch_deployment_by_id(tx, shown) if domain.is_held and shown else None
+    if deployment is None:
+        gone = await tx.fetch_one("remove_alias", domain.host, project.id, "domain", actor_id)
+        return [], 0 if gone is None else gone["version"]
+    point = Point(domain.host, AliasKind.CUSTOM, domain.branch)
+    moves = await _move(tx, deployment, [point], reason="domain", actor_id=actor_id)
+    return moves, moves[-1].alias.version
 
 
 async def wait_receipts(platform: Platform, version: int) -> tuple[EdgeReceipt, ...]:
@@ -285,6 +310,7 @@ async def _decide_points(
         production_sequence=standing["production_sequence"],
         branch_sequence=standing["branch_sequence"],
         custom_hosts=standing["custom_hosts"],
+        branch_hosts=standing["branch_hosts"],
     )
 
 

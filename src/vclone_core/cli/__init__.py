@@ -45,6 +45,7 @@ COMMANDS: Final[dict[str, str]] = {
     "gc": f"{_CLI}.storage:gc",
     "project": f"{_CLI}.project:project",
     "env": f"{_CLI}.env:env",
+    "domains": f"{_CLI}.domains:domains",
     "hooks": f"{_CLI}.hooks:hooks",
     "queue": f"{_CLI}.queue:queue",
     "git": f"{_CLI}.git:git",

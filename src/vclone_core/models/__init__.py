@@ -51,9 +51,11 @@ from vclone_core.models.git import (
     Push,
     StatusState,
 )
+from vclone_core.models.domains import HELD, DnsRecord, Domain, DomainState
 from vclone_core.models.people import Actor, ApiToken, AuditEntry, Invitation, Membership, Session, Team, User
 
 __all__ = [
+    "HELD",
     "Actor",
     "Alias",
     "AliasKind",
@@ -68,6 +70,9 @@ __all__ = [
     "DeployHook",
     "Deployment",
     "DeploymentEntry",
+    "DnsRecord",
+    "Domain",
+    "DomainState",
     "EarlierFile",
     "EdgeReceipt",
     "Failure",

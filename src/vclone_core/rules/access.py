@@ -56,6 +56,8 @@ PERMISSIONS: Final[Mapping[str, Permission]] = MappingProxyType(
         "connect a repository": Permission(_MAKERS, "manage"),
         # Of another repository's code, which nobody of the team has written.
         "approve a pull request": Permission(_MAKERS, "deploy"),
+        "see domains": Permission(_EVERYBODY, "read"),
+        "change domains": Permission(_MAKERS, "manage"),
         "collect storage": Permission(_KEEPERS, "manage"),
         "see git access": Permission(_MAKERS, "manage", for_restricted=False),
         "change git access": Permission(_KEEPERS, "admin", for_restricted=False),

@@ -47,17 +47,20 @@ def decide_points(
     production_sequence: int | None,
     branch_sequence: int | None,
     custom_hosts: Sequence[str] = (),
+    branch_hosts: Sequence[str] = (),
 ) -> tuple[Point, ...]:
     """Return the hosts a build that just finished takes.
 
     Its own host, always. The hosts of its branch and of production, unless they show a newer deployment (a higher
-    sequence) already: an older one never overtakes. Production waits while publishing is paused.
+    sequence) already: an older one never overtakes. Production waits while publishing is paused. `custom_hosts` are the
+    project's domains that show production, `branch_hosts` those that show the branch.
     """
     points = [Point(deployment_host(project.name, deployment.id, base_domain), AliasKind.DEPLOYMENT)]
     if deployment.source.kind == "git":
         branch = deployment.source.ref or project.settings.production_branch
         if branch_sequence is None or branch_sequence < deployment.sequence:
             points.append(Point(branch_host(project.name, branch, base_domain), AliasKind.BRANCH, branch))
+            points += (Point(host, AliasKind.CUSTOM, branch) for host in branch_hosts)
     if (
         deployment.target is Target.PRODUCTION
         and not project.is_publishing_paused

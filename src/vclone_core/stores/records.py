@@ -1,4 +1,5 @@
-"""Rows as models, and models as rows. The tables behind: users, teams, projects, deployments, aliases, blobs."""
+"""Rows as models, and models as rows. The tables behind: users, teams, projects, deployments, aliases,
+domains, blobs."""
 
 from __future__ import annotations
 
@@ -13,6 +14,8 @@ from vclone_core.models import (
     AliasKind,
     DeployHook,
     Deployment,
+    Domain,
+    DomainState,
     Failure,
     Project,
     ProjectSettings,
@@ -126,6 +129,25 @@ def alias_from(row: Record) -> Alias:
         deployment_id=row["deployment_id"],
         kind=AliasKind(row["kind"]),
         version=row["version"],
+    )
+
+
+def domain_from(row: Record) -> Domain:
+    return Domain(
+        id=row["id"],
+        project_id=row["project_id"],
+        project_name=row["project_name"],
+        host=row["host"],
+        token=row["token"],
+        state=DomainState(row["state"]),
+        redirect_to=row["redirect_to"],
+        branch=row["branch"],
+        problem=row["problem"] or "",
+        created_at=row["created_at"],
+        since=row["since"],
+        verified_at=row["verified_at"],
+        checked_at=row["checked_at"],
+        next_check_at=row["next_check_at"],
     )
 
 

@@ -57,19 +57,26 @@ select pg_advisory_xact_lock($1);
 select * from deployments where id = $1 for no key update;
 
 -- name: fetch_standing
--- Which deployment holds the project's production alias and the alias of one branch, and the project's custom hosts.
+-- Which deployment holds the project's production alias and the alias of one branch, and the project's own domains: those
+-- that show production, and those that show that branch.
 select
     (select d.sequence from aliases a join deployments d on d.id = a.deployment_id
      where a.project_id = $1 and a.kind = 'production') as production_sequence,
     (select a.deployment_id from aliases a where a.project_id = $1 and a.kind = 'production') as production_id,
     (select max(d.sequence) from aliases a join deployments d on d.id = a.deployment_id
      where a.project_id = $1 and a.kind = 'branch' and a.branch = $2) as branch_sequence,
-    array(select a.host from aliases a
-          where a.project_id = $1 and a.kind = 'custom' and a.branch is null order by a.host) as custom_hosts;
+    (select a.deployment_id from aliases a join deployments d on d.id = a.deployment_id
+     where a.project_id = $1 and a.kind = 'branch' and a.branch = $2
+     order by d.sequence desc limit 1) as branch_id,
+    array(select host from domains
+          where project_id = $1 and verified_at is not null and branch is null order by host) as custom_hosts,
+    array(select host from domains
+          where project_id = $1 and verified_at is not null and branch = $2 order by host) as branch_hosts;
 
 -- name: move_alias
 -- Points a host at a deployment and writes that down for the edges ($6 the site as JSON; its version, the deployment
--- before and the newest that was in production are filled in here). No row when the host belongs to another project.
+-- before, the newest that was in production and where a domain redirects to are filled in here). No row when the host
+-- belongs to another project.
 with before as (
     select deployment_id from aliases where host = $1
 ), newest as (
@@ -92,7 +99,8 @@ insert into alias_history
 select version, $1, $4, $2, $3, (select deployment_id from before), $7, $8,
     $6::jsonb || jsonb_build_object(
         'version', version, 'previous_deployment_id', (select deployment_id from before),
-        'newest_deployment_id', (select nullif(id, $3) from newest))
+        'newest_deployment_id', (select nullif(id, $3) from newest),
+        'redirect_to', (select redirect_to from domain_redirects where host = $1))
 from moved
 returning version, previous_deployment_id;
 
@@ -103,6 +111,15 @@ with gone as (
 )
 insert into alias_history (version, host, kind, project_id, previous_deployment_id, reason, actor_id)
 select nextval('alias_version'), host, kind, $1, deployment_id, $2, $3 from gone
+returning version;
+
+-- name: remove_alias
+-- Takes one host away from a project, and writes that down for the edges.
+with gone as (
+    delete from aliases where host = $1 and project_id = $2 returning host, kind, deployment_id
+)
+insert into alias_history (version, host, kind, project_id, previous_deployment_id, reason, actor_id)
+select nextval('alias_version'), host, kind, $2, deployment_id, $3, $4 from gone
 returning version;
 
 -- name: list_production_history
@@ -122,10 +139,11 @@ order by host;
 
 -- name: fetch_alias
 select a.host, a.project_id, a.deployment_id, a.kind, a.version, h.previous_deployment_id,
-    h.site ->> 'newest_deployment_id' as newest_deployment_id
+    h.site ->> 'newest_deployment_id' as newest_deployment_id, r.redirect_to
 from aliases a
 join projects p on p.id = a.project_id and p.deleted_at is null
 left join alias_history h on h.version = a.version
+left join domain_redirects r on r.host = a.host
 where a.host = $1;
 
 -- name: list_shown
