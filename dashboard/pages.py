@@ -13,8 +13,7 @@ from vclone_core.rules.access import may
 from vclone_core.rules.lifecycle import FINAL
 from vclone_core.rules.names import deployment_host, production_host
 
-from . import git, people, teams, variables
-from . import domains, people, teams, variables
+from . import domains, git, people, teams, variables
 from .visit import Go, Page, Show, Visit
 
 DEPLOYMENTS_SHOWN: Final = 25

@@ -14,6 +14,7 @@ from vclone_api.routes import ROUTES
 from vclone_core.actions import (
     accounts,
     deploykeys,
+    domains,
     gitconnections,
     hooks,
     invitations,
@@ -23,7 +24,6 @@ from vclone_core.actions import (
     tokens,
     variables,
 )
-from vclone_core.actions import accounts, domains, hooks, invitations, owners, projects, sessions, tokens, variables
 from vclone_core.models import Actor, Deployment, Project
 from vclone_core.rules.access import PERMISSIONS, SCOPES
 from vclone_core.rules.variables import NewVariable

@@ -5,8 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from ..guard import Route
-from . import git, people, projects, teams
-from . import domains, people, projects, teams
+from . import domains, git, people, projects, teams
 
 ROUTES: Final[tuple[Route, ...]] = (
     *projects.ROUTES,

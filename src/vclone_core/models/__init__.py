@@ -33,6 +33,7 @@ from vclone_core.models.deploys import (
     Trigger,
     Variant,
 )
+from vclone_core.models.domains import HELD, DnsRecord, Domain, DomainState
 from vclone_core.models.git import (
     BranchDeleted,
     CommitStatus,
@@ -51,7 +52,6 @@ from vclone_core.models.git import (
     Push,
     StatusState,
 )
-from vclone_core.models.domains import HELD, DnsRecord, Domain, DomainState
 from vclone_core.models.people import Actor, ApiToken, AuditEntry, Invitation, Membership, Session, Team, User
 
 __all__ = [
