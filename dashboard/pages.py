@@ -14,6 +14,7 @@ from vclone_core.rules.lifecycle import FINAL
 from vclone_core.rules.names import deployment_host, production_host
 
 from . import domains, git, people, teams, variables
+from . import people, teams, variables, webhooks
 from .visit import Go, Page, Show, Visit
 
 DEPLOYMENTS_SHOWN: Final = 25
@@ -186,6 +187,7 @@ PAGES: Final[tuple[Page, ...]] = (
     *variables.PAGES,
     *git.PAGES,
     *domains.PAGES,
+    *webhooks.PAGES,
     Page("GET", "/", show_projects, "see a project"),
     Page("GET", "/projects/<project>", show_project, "see a project"),
     Page("POST", "/projects/<project>/rollback", roll_back, "roll back"),

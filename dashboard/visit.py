@@ -79,3 +79,4 @@ class Page:
     needs: str
     action: str = ""  # what the audit log calls it; empty: the view's name
     is_audited: bool | None = None  # None: by its method
+    rate: str | None = None  # how often it may be asked for: a class of the API's, None: by its method and need

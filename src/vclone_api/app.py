@@ -1,17 +1,14 @@
 """The API and the dashboard as one Quart app: two tables of routes, one guard in front of both.
 
-request -> id -> caller -> guard -> body -> view -> answer
+request -> id -> calls.py -> answer
 """
 
 from __future__ import annotations
 
 import asyncio
-import json
 import secrets
 import time
-from collections.abc import Callable, Coroutine
-from functools import cache
-from typing import Any, Final
+from typing import Final
 from urllib.parse import urlsplit
 
 import structlog
@@ -19,35 +16,21 @@ from quart import Quart, Request, Response, g, request
 from vclone_dashboard import make_blueprint
 from vclone_dashboard.pages import PAGES
 
-from vclone_core.actions.audit import Change
 from vclone_core.actions.platform import Platform
 from vclone_core.actions.sessions import signing_keys
 from vclone_core.errors import BadTarget
 from vclone_core.ids import build_id
 from vclone_core.log import get_log
 
-from .auth import Caller, address_of, find_caller, is_secure
-from .bodies import read_json, read_query
-from .changes import note_change
+from .auth import Caller, is_secure
+from .calls import answer_call
 from .desk import GitDesk
 from .errors import problem_response, to_vclone_error
 from .feed import MoveFeed
-from .guard import (
-    EDGE,
-    OPEN,
-    SAFE_METHODS,
-    Call,
-    Live,
-    Route,
-    admit,
-    check_origin,
-    check_path,
-    check_routes,
-)
-from .openapi import build_document
+from .guard import Live, Route, check_routes
+from .keeper import Keeper
 from .pacing import pace_bodies
 from .pages import add_page, error_page
-from .patience import within
 from .routes import ROUTES
 from .views.git import BODIES_AT_ONCE
 from .views.hooks import CALLED_PATH
@@ -56,8 +39,6 @@ log = get_log(__name__)
 
 LIVE: Final = "vclone_live"
 URL_LIMIT_BYTES: Final = 8 * 1024
-CALLER_TIME_LIMIT_S: Final = 2.0
-NOTE_TIME_LIMIT_S: Final = 10.0
 # Scripts, styles and requests come from here alone, and no other page may frame ours.
 CONTENT_POLICY: Final = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; "
@@ -80,32 +61,25 @@ def create_app(platform: Platform) -> Quart:
     # Quart's documented place for a wrapper.
     app.asgi_app = pace_bodies(app.asgi_app)  # type: ignore[method-assign, assignment, arg-type]
 
-    @cache
-    def document() -> str:
-        return json.dumps(build_document(ROUTES), ensure_ascii=False)
-
-    async def show_document(_call: Call) -> Response:
-        # Half a second of work: done when somebody asks first, and beside the loop.
-        return Response(await asyncio.to_thread(document), content_type="application/json")
-
     for route in ROUTES:
-        if route.path == "/api/openapi.json":
-            add_route(app, platform, live, route, show_document)
-        else:
-            add_route(app, platform, live, route, route.view)
+        add_route(app, platform, live, route)
     app.register_blueprint(make_blueprint())
     for page in PAGES:
         add_page(app, platform, page)
     check_routes(app, (*ROUTES, *PAGES), open_endpoints={"dashboard.static"})
 
+    keeper = Keeper(platform)
+
     @app.before_serving
     async def begin() -> None:
         live.moves.start()
         live.desk.start()
+        keeper.start()
 
     @app.after_serving
     async def end() -> None:
         live.stopping.set()
+        await keeper.stop()
         await live.moves.stop()
         await live.desk.stop()
 
@@ -113,7 +87,7 @@ def create_app(platform: Platform) -> Quart:
     async def note_request() -> Response | None:
         g.request_id = build_id("request", unix_ms=time.time_ns() // 1_000_000, random=secrets.randbits(52))
         g.started = time.perf_counter()
-        g.caller = Caller()
+        g.caller, g.quota = Caller(), None
         structlog.contextvars.bind_contextvars(id=g.request_id)
         if len(request.scope.get("raw_path") or b"") + len(request.query_string) > URL_LIMIT_BYTES:
             raise BadTarget()
@@ -145,36 +119,11 @@ def begin_stop(app: Quart) -> None:
     live.stopping.set()
 
 
-def add_route(
-    app: Quart, platform: Platform, live: Live, route: Route, view: Callable[..., Coroutine[Any, Any, Any]]
-) -> None:
+def add_route(app: Quart, platform: Platform, live: Live, route: Route) -> None:
     """Serve one route of the API."""
 
     async def answer(**path: str) -> Response:
-        if route.needs not in (OPEN, EDGE):
-            check_path(path)
-            entering = find_caller(platform, current_request(), team=path.get("team"))
-            g.caller = await within(CALLER_TIME_LIMIT_S, entering)
-        caller: Caller = g.caller
-        admit(route.needs, caller, request, platform.settings)
-        check_origin(caller, request)
-        check_path(path)
-        body = await read_json(request, route.body, limit_bytes=route.limit_bytes) if route.body else None
-        query = read_query(request, route.query) if route.query else None
-        address, change = address_of(request, platform.settings), Change()
-        call = Call(platform, live, current_request(), caller.entry, body, query, address, change)
-        result = await within(route.time_limit_s, view(call, **path))
-        if route.is_audited and route.method not in SAFE_METHODS:
-            noting = note_change(
-                platform, change, caller, action=route.action, path=path, result=result, address=address
-            )
-            await within(NOTE_TIME_LIMIT_S, noting)
-        if isinstance(result, Response):
-            return result
-        if result is None:
-            return Response(b"", status=204)
-        text = json.dumps(result, ensure_ascii=False, separators=(",", ":"))
-        return Response(text, status=route.status, content_type="application/json")
+        return await answer_call(platform, live, route, current_request(), path)
 
     app.add_url_rule(
         route.path,
@@ -210,10 +159,11 @@ def finish(response: Response, platform: Platform) -> Response:
     headers = response.headers
     headers["x-vclone-id"] = g.request_id
     headers["x-content-type-options"] = "nosniff"
-    headers["content-security-policy"] = (
-        "default-src 'none'; frame-ancestors 'none'" if is_for_programs(request) else content_policy()
-    )
+    policy = "default-src 'none'; frame-ancestors 'none'" if is_for_programs(request) else content_policy()
+    headers.setdefault("content-security-policy", policy)
     headers["referrer-policy"] = "no-referrer" if request.path.startswith(_SECRET_PATHS) else "same-origin"
+    if g.quota is not None:
+        headers.update(g.quota.fields)
     if is_secure(platform.settings):
         headers["strict-transport-security"] = "max-age=31536000"
     if request.path.startswith("/static/") and response.status_code == 200 and request.query_string:

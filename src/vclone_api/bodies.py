@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Container
 from typing import Annotated, Any, Final, Literal, TypeVar
 from urllib.parse import parse_qsl
 
@@ -38,6 +38,7 @@ def _project_name(text: str) -> str:
 
 
 ProjectName = Annotated[str, AfterValidator(_project_name)]
+Cursor = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_-]{1,600}\.[A-Za-z0-9_-]{22}$")]
 Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
 Model = TypeVar("Model", bound=BaseModel)
 
@@ -227,6 +228,17 @@ class Query(BaseModel):
     model_config = ConfigDict(extra="forbid", hide_input_in_errors=True)
 
 
+class NoQuery(Query):
+    """The query of a route that takes none: whatever is there is refused."""
+
+
+class PagedQuery(Query):
+    """The query of a list. `cursor`: the `next_cursor` of the page before."""
+
+    limit: Annotated[int, Field(ge=1, le=1000)] = 100
+    cursor: Cursor | None = None
+
+
 class ArchiveQuery(Query):
     """`prebuilt`: the archive holds a finished output; nothing is built."""
 
@@ -234,19 +246,13 @@ class ArchiveQuery(Query):
     prebuilt: bool = False
 
 
-class ProjectsQuery(Query):
-    limit: Annotated[int, Field(ge=1, le=100)] = 100
-    cursor: Line | None = None
-
-
-class DeploymentsQuery(Query):
+class DeploymentsQuery(PagedQuery):
     project: Line | None = None
     state: Literal["queued", "building", "ready", "failed", "cancelled", "skipped"] | None = None
     limit: Annotated[int, Field(ge=1, le=100)] = 20
-    cursor: Line | None = None
 
 
-class DiffQuery(Query):
+class DiffQuery(PagedQuery):
     """`to`: the id or host of the deployment that is compared with this one."""
 
     to: Line
@@ -268,7 +274,7 @@ class LogsQuery(Query):
     limit: Annotated[int, Field(ge=1, le=5000)] = 1000
 
 
-class AliasesQuery(Query):
+class AliasesQuery(PagedQuery):
     project: Line
 
 
@@ -308,30 +314,36 @@ async def read_whole(request: Request, *, limit_bytes: int) -> bytes:
     return bytes(whole)
 
 
-async def read_json(request: Request, model: type[Model], *, limit_bytes: int) -> Model:
-    """Return the JSON body of a request as `model`; raises `InvalidFields` with every problem of every field.
-
-    A request without a body counts as an empty object.
-    """
-    data = b""
+async def read_json(request: Request, *, limit_bytes: int) -> bytes:
+    """Return the bytes of a request's JSON body; none when it has no body."""
     if request.mimetype == "application/json":
-        data = await read_whole(request, limit_bytes=limit_bytes)
-    elif request.mimetype or await read_whole(request, limit_bytes=0):
+        return await read_whole(request, limit_bytes=limit_bytes)
+    if request.mimetype or await read_whole(request, limit_bytes=0):
         raise WrongMediaType(needed="application/json")
+    return b""
+
+
+def parse_json(model: type[Model], data: bytes) -> Model:
+    """Return a JSON body as `model`, no bytes as an empty object; raises `InvalidFields` with all that is wrong."""
     try:
         return model.model_validate_json(data or b"{}")
     except ValidationError as error:
         raise to_our_error(error) from None
 
 
-def read_query(request: Request, model: type[Model]) -> Model:
-    """Return the query string of a request as `model`; raises `InvalidFields` with every problem."""
-    # Any address takes `?team=`: see auth.py.
-    sent = {name: text for name, text in request.args.to_dict().items() if name != "team"}
+def read_query(request: Request, model: type[Model], *, besides: Container[str] = ()) -> Model:
+    """Return the query string of a request as `model`; raises `InvalidFields` with every problem.
+
+    `besides` are parameters that are read elsewhere.
+    """
+    sent = {name: texts for name, texts in request.args.to_dict(flat=False).items() if name not in besides}
     try:
-        return model.model_validate(sent)
+        read = model.model_validate({name: texts[0] for name, texts in sent.items()})
     except ValidationError as error:
         raise to_our_error(error) from None
+    if twice := [FieldProblem(name, "is there more than once") for name, texts in sent.items() if len(texts) > 1]:
+        raise InvalidFields(tuple(twice))
+    return read
 
 
 async def read_form(request: Request) -> dict[str, str]:

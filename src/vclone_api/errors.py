@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 
-from quart import Request, Response
+from quart import Request, Response, current_app
 from werkzeug.exceptions import HTTPException
 
 from vclone_core.errors import (
@@ -29,13 +29,23 @@ def to_vclone_error(error: Exception, request: Request, request_id: str) -> Vclo
         if error.code == 404:
             return NotFound(what="address")
         if error.code == 405:
-            return WrongMethod(method=request.method)
+            return WrongMethod(method=request.method, allow=", ".join(allowed_methods(request)))
         if error.code == 413:
             return TooLarge(what="The body of this request", limit="what this address takes")
         if error.code is not None and 400 <= error.code < 500:
             return Invalid(what=error.name.lower())
     log.error("request.crashed", method=request.method, exc_info=error)
     return Internal(id=request_id)
+
+
+def allowed_methods(request: Request) -> list[str]:
+    """Return what the address of a request answers to: of several routes that fit, the most particular one."""
+    adapter = current_app.url_map.bind("")
+    found: dict[str, int] = {}
+    for method in adapter.allowed_methods(request.path):
+        rule, _ = adapter.match(request.path, method=method, return_rule=True)
+        found[method] = len(rule.arguments)
+    return sorted(method for method, count in found.items() if count == min(found.values()))
 
 
 def problem_response(error: VcloneError, request_id: str) -> Response:
@@ -45,6 +55,8 @@ def problem_response(error: VcloneError, request_id: str) -> Response:
         status=error.status,
         content_type="application/problem+json",
     )
+    if error.status == 405 and error.facts.get("allow"):
+        response.headers["allow"] = error.facts["allow"]
     if error.status == 401:
         response.headers["www-authenticate"] = "Bearer"
     add_retry_after(response, error)

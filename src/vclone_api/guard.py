@@ -89,7 +89,10 @@ class Route:
     time_limit_s: float | None = 20.0
     takes: str | None = None  # media type of a body that the view reads by itself
     streams: bool = False  # may also answer with text/event-stream
+    media: tuple[str, ...] = ()  # what else than JSON it answers with
     is_audited: bool = True  # a route that changes nothing, in spite of its method, isn't
+    made_at: str | None = None  # the address below which what it makes is found, by its id
+    rate: str | None = None  # the class of rates.py, where its method and need don't say it
 
     @property
     def summary(self) -> str:
@@ -99,6 +102,21 @@ class Route:
     def action(self) -> str:
         """What the audit log calls it."""
         return self.view.__name__
+
+    @property
+    def changes(self) -> bool:
+        """Whether a call of it may change something that the audit log tells of."""
+        return self.is_audited and self.method not in SAFE_METHODS
+
+    @property
+    def takes_team(self) -> bool:
+        """Whether a call says in which team it is by `?team=` or its header, rather than by its address."""
+        return self.needs not in (OPEN, EDGE) and "<team>" not in self.path
+
+    @property
+    def takes_key(self) -> bool:
+        """Whether an `Idempotency-Key` counts: for changes by POST, whose caller is known. See repeats.py."""
+        return self.changes and self.method == "POST" and self.needs not in (OPEN, EDGE)
 
 
 class Guarded(Protocol):
@@ -110,6 +128,8 @@ class Guarded(Protocol):
     def path(self) -> str: ...
     @property
     def needs(self) -> str: ...
+    @property
+    def rate(self) -> str | None: ...
 
 
 def admit(needs: str, caller: Caller, request: Request, settings: Settings) -> None:

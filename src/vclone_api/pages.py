@@ -12,14 +12,13 @@ from vclone_core.actions.audit import Change
 from vclone_core.actions.platform import Platform
 from vclone_core.errors import VcloneError
 
-from .auth import Caller, address_of, clear_session, cookie_name, find_caller, form_tokens, set_attempt, set_session
+from .auth import Caller, address_of, clear_session, cookie_name, form_tokens, set_attempt, set_session
 from .bodies import read_form
-from .changes import note_change
+from .calls import CALLER_TIME_LIMIT_S, Deed, enter
 from .errors import add_retry_after
-from .guard import SAFE_METHODS, admit, check_form, check_path
+from .guard import SAFE_METHODS, check_form
 from .patience import within
 
-CALLER_TIME_LIMIT_S: Final = 2.0
 PAGE_TIME_LIMIT_S: Final = 20.0
 
 
@@ -28,28 +27,29 @@ def add_page(app: Quart, platform: Platform, page: Page) -> None:
 
     async def answer(**path: str) -> Any:
         asked: Any = request._get_current_object()  # type: ignore[attr-defined]
-        caller = await within(CALLER_TIME_LIMIT_S, find_caller(platform, asked))
-        g.caller = caller
-        admit(page.needs, caller, request, platform.settings)
-        check_path(path)
+        caller = await enter(platform, page, asked, path, looks_always=True)
         form: dict[str, str] = {}
         if page.method not in SAFE_METHODS:
             form = await read_form(request)
             tokens = form_tokens(platform.settings, caller.session) if caller.session else None
             check_form(form, tokens, request)
         visit = await make_visit(platform, caller, query=request.args.to_dict(), form=form)
-        result = await within(PAGE_TIME_LIMIT_S, page.view(visit, **path))
-        has_failed = isinstance(result, Show) and result.error is not None
         is_audited = page.method not in SAFE_METHODS if page.is_audited is None else page.is_audited
-        if is_audited and not has_failed:
-            await note_change(
+        if not is_audited:
+            result = await within(PAGE_TIME_LIMIT_S, page.view(visit, **path))
+        else:
+            deed = Deed(
                 platform,
-                visit.change,
                 caller,
+                visit.change,
                 action=page.action or page.view.__name__,
                 path=path,
-                result=None,
                 address=visit.address,
+            )
+            result = await deed.carry_out(
+                lambda: page.view(visit, **path),
+                time_limit_s=PAGE_TIME_LIMIT_S,
+                has_failed=lambda shown: isinstance(shown, Show) and shown.error is not None,
             )
         if isinstance(result, Show):
             return await show(result, visit)

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, StringConstraints
 
-from .bodies import Body, Line, Query
+from .bodies import Body, Line, PagedQuery, Query
 
 Role = Literal["owner", "admin", "developer", "viewer"]
 Scope = Literal["read", "deploy", "manage", "admin"]
@@ -95,16 +95,10 @@ class NewTokenBody(Body):
     expires_days: Annotated[float, Field(gt=0, le=366)] | None = 90.0
 
 
-class PageQuery(Query):
-    limit: Annotated[int, Field(ge=1, le=100)] = 100
-    cursor: Line | None = None
-
-
-class AuditQuery(Query):
-    """`cursor`: the number of the last entry of the page before; `by`: the id of a user."""
+class AuditQuery(PagedQuery):
+    """`by`: the id of a user."""
 
     limit: Annotated[int, Field(ge=1, le=200)] = 50
-    cursor: Annotated[int, Field(ge=0, le=2**62)] | None = None
     action: Annotated[Line, Field(max_length=100)] | None = None
     by: Annotated[Line, Field(max_length=100)] | None = None
 

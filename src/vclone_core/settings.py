@@ -97,6 +97,9 @@ class Settings(BaseSettings):
     api_trusted_proxies: str = Field(
         "", description="Networks, comma-separated, whose `X-Forwarded-For` the API believes: `10.0.0.0/8`."
     )
+    api_rate_factor: float = Field(
+        1.0, ge=0, le=1000, description="Multiplies the API's rate limits; 0: no limits but those on sign-in."
+    )
 
     domain_target: str = Field(
         "", description="Host that custom domains are to be a CNAME of: a name of the edges. Else the base domain."

@@ -23,6 +23,7 @@ from vclone_core.settings import Settings
 from vclone_core.stores import queue
 
 from .claims import ADDRESS, EDGE, Rivals
+from .served import Served, serve
 
 EDGE_TOKEN = "edge-token-of-the-tests"
 Answer = tuple[int, Any]
@@ -153,3 +154,10 @@ async def rivals(api: Api, dns: TellingServer, database_url: str) -> Rivals:
     dns.names[EDGE] = [f"A {ADDRESS}"]
     other = await projects.create_project(api.platform, stranger, f"o-{secrets.token_hex(4)}")
     return Rivals(api, dns, database_url, await api.project(), other)
+
+
+@pytest.fixture
+async def served(api: Api) -> AsyncIterator[Served]:
+    """The platform of `api`, served by a process of its own."""
+    async with serve(api.platform.settings) as served:
+        yield served

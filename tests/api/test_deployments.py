@@ -87,7 +87,7 @@ async def test_a_live_deployment_has_its_hosts_and_files(api: Api) -> None:
     assert f"{project.name}.localhost" in shown["aliases"] and shown["url"].partition("://")[2][:-5] in shown["aliases"]
     assert (await api.ask("GET", f"/api/deployments/{project.name}.localhost"))[1]["id"] == deployment.id
     _, files = await api.ask("GET", f"/api/deployments/{deployment.id}/files")
-    assert files == {"items": [{"path": "/index.html", "sha256": "0" * 64, "size": 5, "type": "text/html"}]}
+    assert files["items"] == [{"path": "/index.html", "sha256": "0" * 64, "size": 5, "type": "text/html"}]
     _, aliases = await api.ask("GET", "/api/aliases", query_string={"project": project.name})
     assert {item["kind"] for item in aliases["items"]} == {"production", "deployment", "branch"}
 

@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 from .conftest import Api
-from .test_served import Served, served  # noqa: F401  # the fixture
+from .served import Served
 
 SECRET = "canary-77aa-of-a-command"
 
@@ -23,7 +23,7 @@ async def vclone(*arguments: str, env: dict[str, str], cwd: Path, given: str = "
     return process.returncode or 0, out.decode(), err.decode()
 
 
-async def test_add_list_pull_rotate_and_remove(api: Api, served: Served, tmp_path: Path) -> None:  # noqa: F811
+async def test_add_list_pull_rotate_and_remove(api: Api, served: Served, tmp_path: Path) -> None:
     project = await api.project()
     settings = api.platform.settings
     kept = tmp_path / "secrets.json"

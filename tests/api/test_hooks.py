@@ -76,8 +76,8 @@ async def test_a_flood_of_calls_is_stopped(api: Api) -> None:
     statuses = [(await api.ask("POST", path, None))[0] for _ in range(12)]
     assert statuses == [201] * 10 + [429] * 2
     status, problem = await api.ask("POST", path, None)
-    assert (status, problem["code"]) == (429, "limited")
-    assert "seconds" in problem["hint"]
+    assert (status, problem["code"]) == (429, "too_many_requests")
+    assert "second(s)" in problem["title"]
 
 
 async def test_a_hook_needs_a_repository_and_a_branch_that_can_be_one(api: Api) -> None:

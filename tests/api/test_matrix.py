@@ -24,8 +24,10 @@ from vclone_core.actions import (
     tokens,
     variables,
 )
+from vclone_core.actions import accounts, hooks, invitations, owners, projects, sessions, tokens, variables, webhooks
 from vclone_core.models import Actor, Deployment, Project
 from vclone_core.rules.access import PERMISSIONS, SCOPES
+from vclone_core.rules.outgoing import EVENTS
 from vclone_core.rules.variables import NewVariable
 
 from .conftest import Api, add_caller
@@ -39,6 +41,7 @@ MATRIX = {
     "GET /api/health": "+++++++++++",
     "GET /api/ready": "+++++++++++",
     "GET /api/openapi.json": "+++++++++++",
+    "GET /api/docs": "+++++++++++",
     "GET /api/me": "-++++++++++",
     "GET /api/projects": "-++++++++++",
     "POST /api/projects": "-+x+++xx+++",
@@ -132,6 +135,15 @@ MATRIX = {
     "DELETE /api/tokens/<token>": "-0+++++xxx+",
     "GET /api/audit": "-+xx++xxxx+",
     "GET /api/audit/export": "-+xx++xxxx+",
+    "GET /api/events": "-++++++++++",
+    "GET /api/teams/<team>/webhooks": "-0x+++xxx++",
+    "POST /api/teams/<team>/webhooks": "-0xx++xxx++",
+    "GET /api/teams/<team>/webhooks/<webhook>": "-0x+++xxx++",
+    "PATCH /api/teams/<team>/webhooks/<webhook>": "-0xx++xxx++",
+    "DELETE /api/teams/<team>/webhooks/<webhook>": "-0xx++xxx++",
+    "POST /api/teams/<team>/webhooks/<webhook>/ping": "-0xx++xxx++",
+    "GET /api/teams/<team>/webhooks/<webhook>/deliveries": "-0x+++xxx++",
+    "POST /api/teams/<team>/webhooks/<webhook>/deliveries/<delivery>/redeliver": "-0xx++xxx++",
 }
 
 
@@ -154,6 +166,7 @@ class World:
     project: Project
     deployment: Deployment
     other: Actor  # the owner of a third team
+    webhook_id: str = ""
 
     async def fresh_member(self, _caller: str) -> str:
         token = await add_caller(self.api.platform, role="viewer", team_id=self.api.owner.team_id)
@@ -198,6 +211,10 @@ class World:
         return made.connection.id
 
     async def fresh_delivery(self, _caller: str) -> str:
+        """A delivery of the webhook that was made for the same path, or else of the project's git host."""
+        if self.webhook_id:
+            webhook_id, self.webhook_id = self.webhook_id, ""
+            return str((await webhooks.send_ping(self.api.platform, self.api.owner, webhook_id)).id)
         connection_id = await self.fresh_connection()
         values = ("github", secrets.token_hex(8), "ping", self.project.id, secrets.token_hex(8), {"kind": "ping"}, None)
         row = await self.api.platform.db.fetch_one("insert_delivery", connection_id, *values, False)
@@ -228,6 +245,14 @@ class World:
     async def fresh_domain(self, _caller: str) -> str:
         host = f"{secrets.token_hex(4)}.example"
         return (await domains.add_domain(self.api.platform, self.api.owner, self.project, host)).id
+
+    async def fresh_webhook(self, _caller: str) -> str:
+        url = "https://hooks.example/x"
+        for old in await webhooks.list_webhooks(self.api.platform, self.api.owner):
+            await webhooks.delete_webhook(self.api.platform, self.api.owner, old.id)
+        hook, _ = await webhooks.create_webhook(self.api.platform, self.api.owner, url=url, events=EVENTS[:1])
+        self.webhook_id = hook.id
+        return hook.id
 
     async def doomed_project(self, _caller: str) -> str:
         return (await self.api.project()).name
@@ -263,6 +288,8 @@ BODIES: dict[str, Callable[[World], dict[str, Any]]] = {
     "POST /api/teams/<team>/invitations": lambda w: {"email": f"{secrets.token_hex(4)}@example.com"},
     "POST /api/projects/<project>/deploy-key": lambda w: {},
     "PUT /api/git-tokens/<host>": lambda w: {"token": "secret-token"},
+    "POST /api/teams/<team>/webhooks": lambda w: {"url": "https://hooks.example/x", "events": list(EVENTS)},
+    "PATCH /api/teams/<team>/webhooks/<webhook>": lambda w: {"is_enabled": False},
     "POST /api/tokens": lambda w: {"name": "ci", "scopes": ["read"]},
 }
 FRESH_BODIES: dict[str, Callable[[World, str], Awaitable[dict[str, Any]]]] = {
@@ -280,6 +307,7 @@ FRESH: dict[str, Callable[[World, str], Awaitable[str]]] = {
     "<delivery>": World.fresh_delivery,
     "<number>": World.fresh_pull_request,
     "<domain>": World.fresh_domain,
+    "<webhook>": World.fresh_webhook,
 }
 QUERIES: dict[str, Callable[[World], dict[str, str]]] = {
     "GET /api/deployments/<deployment>/diff": lambda w: {"to": w.deployment.id},

@@ -11,8 +11,7 @@ import signal
 import sys
 import time
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass
+from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Any
 from urllib.parse import unquote, urlsplit, urlunsplit
@@ -20,116 +19,20 @@ from urllib.parse import unquote, urlsplit, urlunsplit
 import aiohttp
 import pytest
 from pydantic import SecretStr
-from tests.ports import pick_port
 
 from vclone_core.models import Failure
 from vclone_core.rules.blobframes import CONTENT_TYPE, encode_frame, encode_header
-from vclone_core.rules.eventstream import Event, EventParser
 from vclone_core.rules.lifecycle import Event as Happening
 from vclone_core.settings import Settings
 from vclone_core.stores import buildlogs, queue
 from vclone_core.stores.buildlogs import NewLine
 
 from .conftest import EDGE_TOKEN, Api
+from .served import PROGRAM, Served, environment, serve
 
 pytestmark = pytest.mark.processes
 
 EDGE = {"Authorization": f"Bearer {EDGE_TOKEN}"}
-PROGRAM = """
-import os, sys
-from vclone_api.serve import main
-from vclone_core.errors import VcloneError
-from vclone_core.renderings import render_cli
-from vclone_core.log import configure_log
-from vclone_core.settings import load_settings
-configure_log(process="api")
-try:
-    main(load_settings(os.environ))
-except VcloneError as error:
-    print(render_cli(error), file=sys.stderr)
-    sys.exit(error.exit_code)
-"""
-
-
-@dataclass
-class Served:
-    """One API process. `http` is a client of it."""
-
-    url: str
-    process: asyncio.subprocess.Process
-    http: aiohttp.ClientSession
-
-    @asynccontextmanager
-    async def events(self, path: str, **headers: str) -> AsyncIterator[Stream]:
-        async with self.http.get(self.url + path, headers={"Accept": "text/event-stream", **headers}) as response:
-            assert response.status == 200, await response.text()
-            assert response.content_type == "text/event-stream"
-            yield Stream(response)
-
-
-class Stream:
-    """The events of one response, as they come."""
-
-    def __init__(self, response: aiohttp.ClientResponse) -> None:
-        self._response = response
-        self._decoder = EventParser()
-        self._waiting: list[Event] = []
-
-    async def next(self, timeout_s: float = 10.0) -> Event | None:
-        """Return the next event; None when the server ended the stream in good order."""
-        async with asyncio.timeout(timeout_s):
-            while not self._waiting:
-                data = await self._response.content.readany()
-                if not data:
-                    return None
-                self._waiting += self._decoder.feed(data)
-        return self._waiting.pop(0)
-
-    async def rest(self) -> list[Event]:
-        events = []
-        while (event := await self.next()) is not None:
-            events.append(event)
-        return events
-
-
-def environment(settings: Settings, port: int) -> dict[str, str]:
-    values = {
-        "DATABASE_URL": settings.database_url.get_secret_value(),
-        "REDIS_URL": settings.redis_url.get_secret_value(),
-        "STORE": settings.store,
-        "SECRET_KEY": settings.secret_key.get_secret_value(),
-        "EDGE_TOKEN": settings.edge_token.get_secret_value(),
-        "API_PORT": str(port),
-        "API_URL": f"http://127.0.0.1:{port}",
-    }
-    return {**os.environ, **{f"VCLONE_{name}": value for name, value in values.items()}}
-
-
-@asynccontextmanager
-async def serve(settings: Settings) -> AsyncIterator[Served]:
-    port = pick_port()
-    process = await asyncio.create_subprocess_exec(sys.executable, "-c", PROGRAM, env=environment(settings, port))
-    try:
-        async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=60)) as http:
-            served = Served(f"http://127.0.0.1:{port}", process, http)
-            async with asyncio.timeout(30):
-                while True:
-                    with suppress(aiohttp.ClientConnectionError):
-                        async with http.get(f"{served.url}/api/health") as response:
-                            assert response.status == 200
-                            break
-                    await asyncio.sleep(0.05)
-            yield served
-    finally:
-        if process.returncode is None:
-            process.kill()
-        await process.wait()
-
-
-@pytest.fixture
-async def served(api: Api) -> AsyncIterator[Served]:
-    async with serve(api.platform.settings) as served:
-        yield served
 
 
 async def test_a_move_reaches_ten_edges_at_once(api: Api, served: Served) -> None:
@@ -238,6 +141,28 @@ async def test_a_log_is_followed_to_its_end_and_resumed(api: Api, served: Served
         assert [event.name for event in rest] == ["state"] and '"state":"failed"' in rest[0].data
     async with served.events(path, **token, **{"Last-Event-ID": "2"}) as stream:
         assert [(event.name, event.id) for event in await stream.rest()] == [("line", "3"), ("state", "3")]
+
+
+async def test_a_teams_events_are_followed_and_resumed(api: Api, served: Served) -> None:
+    token = {"Authorization": f"Bearer {api.callers['owner']}"}
+    project = await api.project()
+    async with served.events("/api/events", **token) as stream:
+        first = await api.live(project)
+        events = [await stream.next() for _ in range(3)]
+        names = [event.name for event in events if event]
+        assert names == ["deployment.created", "deployment.building", "deployment.ready"]
+        assert all(event and first.id in event.data for event in events)
+    assert events[0] is not None
+    await api.live(project)
+    async with served.events("/api/events", **token, **{"Last-Event-ID": events[0].id}) as stream:
+        rest = [await stream.next() for _ in range(5)]
+        assert [event.name for event in rest if event] == [*names[1:], *names]
+        ids = [int(event.id) for event in rest if event]
+        assert ids == sorted(ids) and ids[0] > int(events[0].id)
+    async with served.events("/api/events", Authorization=f"Bearer {api.callers['stranger']}") as stream:
+        await api.live(project)
+        with pytest.raises(TimeoutError):
+            await stream.next(timeout_s=2.5)  # another team's
 
 
 async def test_a_stop_ends_streams_at_once_and_answers_what_is_under_way(api: Api, served: Served) -> None:

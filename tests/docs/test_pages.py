@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import inspect
 import re
+import time
 import tomllib
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import click
 import pytest
@@ -17,6 +19,7 @@ from vclone_core.errors import every_error
 from vclone_core.plugins import load_plugins
 from vclone_core.rules.commands import PREVIOUS_SHA, build_environment
 from vclone_core.rules.definitions import parse_framework, parse_frameworks
+from vclone_core.rules.outgoing import sign
 from vclone_core.settings import Settings
 
 ROOT = Path(__file__).parent.parent.parent
@@ -140,3 +143,13 @@ def test_the_framework_of_the_howto_is_accepted_and_free() -> None:
     framework = parse_framework(example("docs/howto/add-a-framework.md", "framework"), file="lume.toml")
     known, _ = parse_frameworks(load_plugins(allow="").framework_texts)
     assert framework.id not in {one.id for one in known}
+
+
+def test_the_receiver_of_the_howto_takes_what_is_signed_and_nothing_else() -> None:
+    told: dict[str, Any] = {}
+    exec(example("docs/howto/webhooks.md", "verify"), told)
+    now, body = int(time.time()), b'{"id":1}'
+    assert told["is_ours"]("vcw_1", sign("vcw_1", body, at=now), body)
+    assert not told["is_ours"]("vcw_2", sign("vcw_1", body, at=now), body)
+    assert not told["is_ours"]("vcw_1", sign("vcw_1", body, at=now), body + b" ")
+    assert not told["is_ours"]("vcw_1", sign("vcw_1", body, at=now - 301), body)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from .. import people_bodies as bodies
+from ..bodies import PagedQuery
 from ..guard import OPEN, Route
 from ..views import people, people_shapes, shapes
 
@@ -28,7 +29,7 @@ ROUTES: Final[tuple[Route, ...]] = (
     Route("GET", "/api/auth/me", people.show_account, SEE, shapes.Me),
     Route("PATCH", "/api/auth/me", people.change_account, CHANGE, shapes.UserShape, body=bodies.AccountChange),
     Route("POST", "/api/auth/password", people.change_password, CHANGE, status=204, body=bodies.PasswordChange),
-    Route("GET", "/api/auth/sessions", people.list_sessions, SEE, people_shapes.SessionList),
+    Route("GET", "/api/auth/sessions", people.list_sessions, SEE, people_shapes.SessionList, query=PagedQuery),
     Route("DELETE", "/api/auth/sessions/<session>", people.end_session, CHANGE, status=204),
     Route("POST", "/api/auth/links", people.make_link, CHANGE, people_shapes.LinkShape, status=201),
     Route(

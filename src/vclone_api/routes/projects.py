@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Any, Final
 
 from vclone_core.rules.blobframes import CONTENT_TYPE
 
@@ -26,7 +26,8 @@ from ..views import (
 ROUTES: Final[tuple[Route, ...]] = (
     Route("GET", "/api/health", system.show_health, OPEN, shapes.Health),
     Route("GET", "/api/ready", system.show_readiness, OPEN, shapes.Readiness),
-    Route("GET", "/api/openapi.json", system.show_document, OPEN),
+    Route("GET", "/api/openapi.json", system.show_document, OPEN, dict[str, Any]),
+    Route("GET", "/api/docs", system.show_reference, OPEN, media=("text/html",)),
     Route("GET", "/api/me", system.show_me, "see one's account", shapes.Me),
     Route(
         "GET",
@@ -34,7 +35,7 @@ ROUTES: Final[tuple[Route, ...]] = (
         projects.list_projects,
         "see a project",
         shapes.ProjectList,
-        query=bodies.ProjectsQuery,
+        query=bodies.PagedQuery,
     ),
     Route(
         "POST",
@@ -94,7 +95,14 @@ ROUTES: Final[tuple[Route, ...]] = (
         takes=deployments.ARCHIVE_TYPE,
         time_limit_s=None,
     ),
-    Route("GET", "/api/projects/<project>/hooks", hooks.list_hooks, "see a project", shapes.HookList),
+    Route(
+        "GET",
+        "/api/projects/<project>/hooks",
+        hooks.list_hooks,
+        "see a project",
+        shapes.HookList,
+        query=bodies.PagedQuery,
+    ),
     Route(
         "POST",
         "/api/projects/<project>/hooks",
@@ -126,7 +134,14 @@ ROUTES: Final[tuple[Route, ...]] = (
         body=bodies.HostKeys,
     ),
     Route("DELETE", "/api/projects/<project>/deploy-key", deploykeys.delete_deploy_key, "change a project", status=204),
-    Route("GET", "/api/git-tokens", gittokens.list_git_tokens, "see git access", shapes.GitTokenList),
+    Route(
+        "GET",
+        "/api/git-tokens",
+        gittokens.list_git_tokens,
+        "see git access",
+        shapes.GitTokenList,
+        query=bodies.PagedQuery,
+    ),
     Route(
         "PUT",
         "/api/git-tokens/<host>",
@@ -136,7 +151,14 @@ ROUTES: Final[tuple[Route, ...]] = (
         body=bodies.NewGitToken,
     ),
     Route("DELETE", "/api/git-tokens/<host>", gittokens.delete_git_token, "change git access", status=204),
-    Route("GET", "/api/env/<project>", variables.list_variables, "see variables", variable_shapes.VariableList),
+    Route(
+        "GET",
+        "/api/env/<project>",
+        variables.list_variables,
+        "see variables",
+        variable_shapes.VariablePage,
+        query=bodies.PagedQuery,
+    ),
     Route(
         "POST",
         "/api/env/<project>",
@@ -227,6 +249,7 @@ ROUTES: Final[tuple[Route, ...]] = (
         deployments.list_files,
         "see a deployment",
         shapes.FileList,
+        query=bodies.PagedQuery,
     ),
     Route(
         "GET",

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from .. import people_bodies as bodies
+from ..bodies import PagedQuery
 from ..guard import Route
 from ..views import people_shapes, shapes, teams
 
@@ -12,12 +13,12 @@ SEE: Final = "see the team"
 CHANGE: Final = "change the team"
 
 ROUTES: Final[tuple[Route, ...]] = (
-    Route("GET", "/api/teams", teams.list_teams, "see one's account", people_shapes.TeamList),
+    Route("GET", "/api/teams", teams.list_teams, "see one's account", people_shapes.TeamList, query=PagedQuery),
     Route("POST", "/api/teams", teams.create_team, "create a team", shapes.TeamShape, status=201, body=bodies.NewTeam),
     Route("GET", "/api/teams/<team>", teams.show_team, "see one's account", people_shapes.MyTeam),
     Route("PATCH", "/api/teams/<team>", teams.change_team, CHANGE, shapes.TeamShape, body=bodies.TeamChange),
     Route("DELETE", "/api/teams/<team>", teams.delete_team, "delete the team", status=204),
-    Route("GET", "/api/teams/<team>/members", teams.list_members, SEE, people_shapes.MemberList),
+    Route("GET", "/api/teams/<team>/members", teams.list_members, SEE, people_shapes.MemberList, query=PagedQuery),
     Route(
         "PATCH",
         "/api/teams/<team>/members/<user>",
@@ -27,7 +28,14 @@ ROUTES: Final[tuple[Route, ...]] = (
         body=bodies.MemberChange,
     ),
     Route("DELETE", "/api/teams/<team>/members/<user>", teams.remove_member, "leave the team", status=204),
-    Route("GET", "/api/teams/<team>/invitations", teams.list_invitations, SEE, people_shapes.InvitationList),
+    Route(
+        "GET",
+        "/api/teams/<team>/invitations",
+        teams.list_invitations,
+        SEE,
+        people_shapes.InvitationList,
+        query=PagedQuery,
+    ),
     Route(
         "POST",
         "/api/teams/<team>/invitations",
@@ -58,7 +66,7 @@ ROUTES: Final[tuple[Route, ...]] = (
         teams.list_tokens,
         "see one's account",
         people_shapes.TokenList,
-        query=bodies.PageQuery,
+        query=PagedQuery,
     ),
     Route(
         "POST",
@@ -77,5 +85,6 @@ ROUTES: Final[tuple[Route, ...]] = (
         teams.export_audit,
         "see the audit log",
         query=bodies.ExportQuery,
+        media=("application/jsonl", "text/csv"),
     ),
 )

@@ -17,6 +17,7 @@ from vclone_core.rules.objectkeys import manifest_key
 
 from ..bodies import ArchiveQuery, DeploymentsQuery, GitSourceBody, NewDeployment, Redeploy, read_pieces
 from ..guard import Call
+from ..paging import cut_page, position_of, slice_page
 from ..sse import Events, encode_event, last_event_id, stream_events
 from .described import describe, describe_all
 from .shapes import DeploymentList, DeploymentShape, FileList, LogPage, Switch, shape_line, shape_receipts
@@ -37,13 +38,10 @@ async def list_deployments(call: Call) -> DeploymentList:
         project=project,
         state=None if query.state is None else State(query.state),
         limit=query.limit + 1,
-        before=query.cursor,
+        before=position_of(call),
     )
-    page = found[: query.limit]
-    return {
-        "items": await describe_all(call, page),
-        "next_cursor": page[-1].id if len(found) > query.limit else None,
-    }
+    page, cursor = cut_page(call, found, key=lambda deployment: deployment.id)
+    return {"items": await describe_all(call, page), "next_cursor": cursor}
 
 
 async def create_deployment(call: Call) -> DeploymentShape:
@@ -132,11 +130,12 @@ async def list_files(call: Call, deployment: str) -> FileList:
         raise WrongState(state=found.state.value, needed=State.READY.value)
     async with call.platform.objects.open(manifest_key(found.project_id, found.id)) as body:
         manifest = decode_manifest(b"".join([chunk async for chunk in body.chunks]))
+    page, cursor = slice_page(call, list(manifest.files.items()), key=lambda item: item[0])
     return {
         "items": [
-            {"path": path, "sha256": entry.sha256, "size": entry.size, "type": entry.type}
-            for path, entry in sorted(manifest.files.items())
-        ]
+            {"path": path, "sha256": entry.sha256, "size": entry.size, "type": entry.type} for path, entry in page
+        ],
+        "next_cursor": cursor,
     }
 
 

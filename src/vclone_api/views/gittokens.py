@@ -6,12 +6,15 @@ from vclone_core.actions import gittokens
 
 from ..bodies import NewGitToken
 from ..guard import Call
+from ..paging import slice_page
 from .shapes import GitTokenList, GitTokenShape, shape_git_token
 
 
 async def list_git_tokens(call: Call) -> GitTokenList:
     """The hosts whose private repositories the team's builds can read."""
-    return {"items": [shape_git_token(one) for one in await gittokens.list_tokens(call.platform, call.actor)]}
+    found = await gittokens.list_tokens(call.platform, call.actor)
+    page, cursor = slice_page(call, found, key=lambda token: token["host"])
+    return {"items": [shape_git_token(one) for one in page], "next_cursor": cursor}
 
 
 async def save_git_token(call: Call, host: str) -> GitTokenShape:

@@ -6,6 +6,7 @@ from vclone_core.actions import hooks, projects
 
 from ..bodies import NewHook
 from ..guard import Call
+from ..paging import slice_page
 from .shapes import CalledHook, HookList, NewHookShape, shape_hook
 
 CALLED_PATH = "/api/hooks/"
@@ -14,7 +15,9 @@ CALLED_PATH = "/api/hooks/"
 async def list_hooks(call: Call, project: str) -> HookList:
     """The deploy hooks of a project, without their secrets."""
     found = await projects.find_project(call.platform, call.actor, project)
-    return {"items": [shape_hook(hook) for hook in await hooks.list_hooks(call.platform, call.actor, found)]}
+    listed = await hooks.list_hooks(call.platform, call.actor, found)
+    page, cursor = slice_page(call, listed, key=lambda hook: hook.id)
+    return {"items": [shape_hook(hook) for hook in page], "next_cursor": cursor}
 
 
 async def create_hook(call: Call, project: str) -> NewHookShape:

@@ -10,6 +10,7 @@ from vclone_core.rules.tokens import show_user_code
 
 from .. import people_bodies as bodies
 from ..guard import Call
+from ..paging import slice_page
 from .people_shapes import (
     DeviceShape,
     DeviceState,
@@ -121,9 +122,11 @@ async def change_password(call: Call) -> None:
 
 
 async def list_sessions(call: Call) -> SessionList:
-    """Where one is signed in, the latest used first."""
+    """Where one is signed in, the latest first."""
     found = await sessions.list_sessions(call.platform, call.actor)
-    return {"items": [shape_session(session, current=call.entered.id) for session in found]}
+    # By when they began: one that is used meanwhile keeps its place.
+    page, cursor = slice_page(call, found, key=lambda session: session.id, newest_first=True)
+    return {"items": [shape_session(session, current=call.entered.id) for session in page], "next_cursor": cursor}
 
 
 async def end_session(call: Call, session: str) -> None:

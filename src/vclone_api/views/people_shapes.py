@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -11,7 +10,7 @@ from typing_extensions import TypedDict
 from vclone_core.models import ApiToken, AuditEntry, Invitation, Membership, Session, Team
 from vclone_core.rules.audit import entry_json
 
-from .shapes import TeamShape, UserShape, moment, optional_moment
+from .shapes import Moment, TeamShape, UserShape, moment, optional_moment
 
 
 class TokensShape(TypedDict):
@@ -46,13 +45,14 @@ class SessionShape(TypedDict):
     user_agent: str
     address: str
     is_current: bool
-    created_at: str
-    seen_at: str
-    expires_at: str
+    created_at: Moment
+    seen_at: Moment
+    expires_at: Moment
 
 
 class SessionList(TypedDict):
     items: list[SessionShape]
+    next_cursor: str | None
 
 
 class LinkShape(TypedDict):
@@ -83,6 +83,7 @@ class MyTeam(TeamShape):
 
 class TeamList(TypedDict):
     items: list[MyTeam]
+    next_cursor: str | None
 
 
 class MemberShape(TypedDict):
@@ -91,19 +92,20 @@ class MemberShape(TypedDict):
     user: UserShape
     role: str
     projects: list[str] | None
-    created_at: str
+    created_at: Moment
 
 
 class MemberList(TypedDict):
     items: list[MemberShape]
+    next_cursor: str | None
 
 
 class InvitationShape(TypedDict):
     id: str
     email: str
     role: str
-    created_at: str
-    expires_at: str
+    created_at: Moment
+    expires_at: Moment
 
 
 class NewInvitationShape(InvitationShape):
@@ -115,6 +117,7 @@ class NewInvitationShape(InvitationShape):
 
 class InvitationList(TypedDict):
     items: list[InvitationShape]
+    next_cursor: str | None
 
 
 class TokenShape(TypedDict):
@@ -124,9 +127,9 @@ class TokenShape(TypedDict):
     name: str
     user: UserShape
     scopes: list[str]
-    created_at: str
-    expires_at: str | None
-    last_used_at: str | None
+    created_at: Moment
+    expires_at: Moment | None
+    last_used_at: Moment | None
 
 
 class NewTokenShape(TokenShape):
@@ -142,7 +145,7 @@ class TokenList(TypedDict):
 
 class AuditShape(TypedDict):
     number: int
-    at: str
+    at: Moment
     team_id: str
     actor_id: str | None
     action: str
@@ -216,13 +219,3 @@ def shape_token(token: ApiToken) -> TokenShape:
 def shape_entry(entry: AuditEntry) -> AuditShape:
     what: Any = entry_json(entry)
     return what  # type: ignore[no-any-return]
-
-
-def shape_page(entries: Sequence[AuditEntry], *, limit: int) -> AuditList:
-    """Return a page of the audit log from one entry more than the page holds."""
-    page = entries[:limit]
-    is_more = len(entries) > limit
-    return {
-        "items": [shape_entry(entry) for entry in page],
-        "next_cursor": str(page[-1].number) if is_more else None,
-    }

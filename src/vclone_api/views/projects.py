@@ -12,6 +12,7 @@ from vclone_core.rules.blobframes import CONTENT_TYPE
 
 from ..bodies import NewProject, ProjectChange, Rollback, WantedBlobs, read_pieces
 from ..guard import Call
+from ..paging import cut_page, position_of, slice_page
 from .described import describe
 from .shapes import (
     AliasList,
@@ -28,12 +29,11 @@ from .shapes import (
 
 async def list_projects(call: Call) -> ProjectList:
     """Every project of the team, newest first."""
-    found = await projects.list_projects(call.platform, call.actor, limit=call.query.limit, before=call.query.cursor)
-    is_more = len(found) == call.query.limit
-    return {
-        "items": [shape_project(project, call.platform.settings) for project in found],
-        "next_cursor": found[-1].id if found and is_more else None,
-    }
+    found = await projects.list_projects(
+        call.platform, call.actor, limit=call.query.limit + 1, before=position_of(call)
+    )
+    page, cursor = cut_page(call, found, key=lambda project: project.id)
+    return {"items": [shape_project(project, call.platform.settings) for project in page], "next_cursor": cursor}
 
 
 async def create_project(call: Call) -> ProjectShape:
@@ -107,4 +107,5 @@ async def list_aliases(call: Call) -> AliasList:
     """Every host of a project and the deployment it shows."""
     found = await projects.find_project(call.platform, call.actor, call.query.project)
     aliases = await deployments.list_aliases(call.platform, call.actor, found)
-    return {"items": [shape_alias(alias, call.platform.settings) for alias in aliases]}
+    page, cursor = slice_page(call, aliases, key=lambda alias: alias.host)
+    return {"items": [shape_alias(alias, call.platform.settings) for alias in page], "next_cursor": cursor}

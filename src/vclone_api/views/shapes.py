@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import asdict
 from datetime import datetime
-from typing import Any
+from typing import Annotated, Any
 
+from pydantic import Field
 from typing_extensions import TypedDict  # pydantic reads these, and needs this one before Python 3.12
 
 from vclone_core.actions.deploykeys import DeployKeyInfo
@@ -28,6 +29,9 @@ from vclone_core.models import (
 from vclone_core.rules.names import deployment_host, production_host
 from vclone_core.rules.retention import Retention
 from vclone_core.settings import Settings
+
+# RFC 3339, in UTC.
+Moment = Annotated[str, Field(json_schema_extra={"format": "date-time"})]
 
 
 class Health(TypedDict):
@@ -91,7 +95,7 @@ class ProjectShape(TypedDict):
     settings: SettingsShape
     is_publishing_paused: bool
     production_url: str
-    created_at: str
+    created_at: Moment
 
 
 class ProjectList(TypedDict):
@@ -147,9 +151,9 @@ class DeploymentShape(TypedDict):
     queue_position: int | None
     queue_reason: str | None
     is_pinned: bool
-    created_at: str
-    started_at: str | None
-    finished_at: str | None
+    created_at: Moment
+    started_at: Moment | None
+    finished_at: Moment | None
 
 
 class DeploymentList(TypedDict):
@@ -190,6 +194,7 @@ class ChangeShape(TypedDict):
 
 class Diff(TypedDict):
     items: list[ChangeShape]
+    next_cursor: str | None
     added: int
     changed: int
     removed: int
@@ -198,6 +203,7 @@ class Diff(TypedDict):
 
 class DeploymentPath(TypedDict):
     items: list[DeploymentShape]
+    next_cursor: str | None
 
 
 class ReceiptShape(TypedDict):
@@ -217,7 +223,7 @@ class LineShape(TypedDict):
     step: str
     stream: str
     text: str
-    at: str
+    at: Moment
 
 
 class LogPage(TypedDict):
@@ -233,6 +239,7 @@ class FileShape(TypedDict):
 
 class FileList(TypedDict):
     items: list[FileShape]
+    next_cursor: str | None
 
 
 class AliasShape(TypedDict):
@@ -245,14 +252,15 @@ class AliasShape(TypedDict):
 
 class AliasList(TypedDict):
     items: list[AliasShape]
+    next_cursor: str | None
 
 
 class HookShape(TypedDict):
     id: str
     name: str
     branch: str
-    created_at: str
-    last_used_at: str | None
+    created_at: Moment
+    last_used_at: Moment | None
 
 
 class NewHookShape(HookShape):
@@ -262,11 +270,12 @@ class NewHookShape(HookShape):
 class GitTokenShape(TypedDict):
     host: str
     account: str
-    created_at: str
+    created_at: Moment
 
 
 class GitTokenList(TypedDict):
     items: list[GitTokenShape]
+    next_cursor: str | None
 
 
 class DeployKeyShape(TypedDict):
@@ -281,6 +290,7 @@ class DeployKeyList(TypedDict):
 
 class HookList(TypedDict):
     items: list[HookShape]
+    next_cursor: str | None
 
 
 class CalledHook(TypedDict):

@@ -7,6 +7,7 @@ from vclone_core.rules.diffs import sum_changes
 
 from ..bodies import Collection, DiffQuery, RetentionChange
 from ..guard import Call
+from ..paging import slice_page
 from .described import describe, describe_all
 from .shapes import CollectedShape, DeploymentPath, DeploymentShape, Diff, RetentionShape, shape_retention
 
@@ -55,6 +56,7 @@ async def show_diff(call: Call, deployment: str) -> Diff:
     query: DiffQuery = call.query
     changes = await comparing.diff(call.platform, call.actor, deployment, query.to)
     counts = sum_changes(changes)
+    page, cursor = slice_page(call, changes, key=lambda change: change.path)
     return {
         "items": [
             {
@@ -64,8 +66,9 @@ async def show_diff(call: Call, deployment: str) -> Diff:
                 "size_after": one.size_after,
                 "bytes": one.bytes,
             }
-            for one in changes
+            for one in page
         ],
+        "next_cursor": cursor,
         "added": counts["added"],
         "changed": counts["changed"],
         "removed": counts["removed"],
@@ -76,4 +79,6 @@ async def show_diff(call: Call, deployment: str) -> Diff:
 async def show_path(call: Call, deployment: str) -> DeploymentPath:
     """The ready deployments from this one to another, in the order they were asked for."""
     query: DiffQuery = call.query
-    return {"items": await describe_all(call, await comparing.between(call.platform, call.actor, deployment, query.to))}
+    found = await comparing.between(call.platform, call.actor, deployment, query.to)
+    page, cursor = slice_page(call, found, key=lambda one: one.sequence)
+    return {"items": await describe_all(call, page), "next_cursor": cursor}

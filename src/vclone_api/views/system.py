@@ -6,6 +6,7 @@ import asyncio
 import json
 import time
 from collections.abc import Callable, Coroutine
+from functools import cache
 from importlib.metadata import version
 from typing import Any, Final
 
@@ -15,7 +16,9 @@ from vclone_core.actions.accounts import find_user
 from vclone_core.errors import Unavailable, VcloneError
 
 from ..guard import Call
+from ..openapi import build_document
 from ..patience import within
+from ..reference import render_reference
 from .shapes import Health, Me, Part, Readiness, shape_me
 
 PART_TIME_LIMIT_S: Final = 1.5
@@ -74,5 +77,31 @@ async def show_me(call: Call) -> Me:
     return shape_me(call.actor, *await find_user(call.platform, call.actor))
 
 
-async def show_document(call: Call) -> None:
+async def show_document(_call: Call) -> Response:
     """This document (OpenAPI 3.1)."""
+    # Half a second of work: done when somebody asks first, and beside the loop.
+    return Response(await asyncio.to_thread(_document), content_type="application/json")
+
+
+async def show_reference(_call: Call) -> Response:
+    """This document as a page for people."""
+    page = Response(await asyncio.to_thread(_page), content_type="text/html; charset=utf-8")
+    page.headers["content-security-policy"] = "default-src 'none'; style-src 'self'; frame-ancestors 'none'"
+    return page
+
+
+@cache
+def _document() -> str:
+    return json.dumps(describe_routes(), ensure_ascii=False)
+
+
+@cache
+def _page() -> str:
+    return render_reference(describe_routes())
+
+
+def describe_routes() -> dict[str, Any]:
+    """Return the document of all routes."""
+    from ..routes import ROUTES  # the table names the views here
+
+    return build_document(ROUTES)

@@ -11,10 +11,12 @@ from quart import Response
 
 from vclone_core.actions import audit, invitations, teams, tokens
 from vclone_core.models import AuditEntry
+from vclone_core.rules.access import ROLES
 from vclone_core.rules.audit import FIELDS, entry_json
 
 from .. import people_bodies as bodies
 from ..guard import Call
+from ..paging import cut_page, position_of, slice_page
 from .people_shapes import (
     AuditList,
     InvitationList,
@@ -25,9 +27,9 @@ from .people_shapes import (
     NewTokenShape,
     TeamList,
     TokenList,
+    shape_entry,
     shape_invitation,
     shape_member,
-    shape_page,
     shape_team,
     shape_token,
 )
@@ -35,9 +37,11 @@ from .shapes import TeamShape
 
 
 async def list_teams(call: Call) -> TeamList:
-    """One's teams, with one's role in each."""
+    """One's teams, one's own first, with one's role in each."""
     found = await teams.list_teams(call.platform, call.actor)
-    return {"items": [{**shape_team(team), "role": role} for team, role in found]}
+    own = found[0][0].id if found else ""
+    page, cursor = slice_page(call, found, key=lambda one: (one[0].id != own, one[0].name, one[0].id))
+    return {"items": [{**shape_team(team), "role": role} for team, role in page], "next_cursor": cursor}
 
 
 async def create_team(call: Call) -> TeamShape:
@@ -70,7 +74,9 @@ async def delete_team(call: Call, team: str) -> None:
 
 async def list_members(call: Call, team: str) -> MemberList:
     """The members of a team, owners first."""
-    return {"items": [shape_member(member) for member in await teams.list_members(call.platform, call.actor)]}
+    found = await teams.list_members(call.platform, call.actor)
+    page, cursor = slice_page(call, found, key=lambda one: (ROLES.index(one.role), one.user.email.lower()))
+    return {"items": [shape_member(member) for member in page], "next_cursor": cursor}
 
 
 async def change_member(call: Call, team: str, user: str) -> MemberShape:
@@ -96,7 +102,8 @@ async def remove_member(call: Call, team: str, user: str) -> None:
 async def list_invitations(call: Call, team: str) -> InvitationList:
     """The open invitations of a team."""
     found = await invitations.list_invitations(call.platform, call.actor)
-    return {"items": [shape_invitation(invitation) for invitation in found]}
+    page, cursor = slice_page(call, found, key=lambda invitation: invitation.id, newest_first=True)
+    return {"items": [shape_invitation(invitation) for invitation in page], "next_cursor": cursor}
 
 
 async def invite(call: Call, team: str) -> NewInvitationShape:
@@ -123,13 +130,9 @@ async def accept_invitation(call: Call) -> TeamShape:
 
 async def list_tokens(call: Call) -> TokenList:
     """One's API tokens of the team, newest first; everybody's for those who may change the team."""
-    query: bodies.PageQuery = call.query
-    found = await tokens.list_tokens(call.platform, call.actor, limit=query.limit + 1, before=query.cursor)
-    page = found[: query.limit]
-    return {
-        "items": [shape_token(token) for token in page],
-        "next_cursor": page[-1].id if len(found) > query.limit else None,
-    }
+    found = await tokens.list_tokens(call.platform, call.actor, limit=call.query.limit + 1, before=position_of(call))
+    page, cursor = cut_page(call, found, key=lambda token: token.id)
+    return {"items": [shape_token(token) for token in page], "next_cursor": cursor}
 
 
 async def create_token(call: Call) -> NewTokenShape:
@@ -151,9 +154,10 @@ async def list_audit(call: Call) -> AuditList:
     """What was changed in the team, newest first: by whom, from where, in which request."""
     query: bodies.AuditQuery = call.query
     found = await audit.list_entries(
-        call.platform, call.actor, limit=query.limit + 1, before=query.cursor, action=query.action, by=query.by
+        call.platform, call.actor, limit=query.limit + 1, before=position_of(call), action=query.action, by=query.by
     )
-    return shape_page(found, limit=query.limit)
+    page, cursor = cut_page(call, found, key=lambda entry: entry.number)
+    return {"items": [shape_entry(entry) for entry in page], "next_cursor": cursor}
 
 
 async def export_audit(call: Call) -> Response:

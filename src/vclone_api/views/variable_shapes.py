@@ -6,7 +6,7 @@ from typing_extensions import TypedDict  # pydantic reads these, and needs this 
 
 from vclone_core.rules.variables import Variable
 
-from .shapes import moment
+from .shapes import Moment, moment
 
 
 class VariableShape(TypedDict):
@@ -19,11 +19,15 @@ class VariableShape(TypedDict):
     is_build: bool
     is_run: bool
     version: int
-    updated_at: str
+    updated_at: Moment
 
 
 class VariableList(TypedDict):
     items: list[VariableShape]
+
+
+class VariablePage(VariableList):
+    next_cursor: str | None
 
 
 class VariableValues(TypedDict):

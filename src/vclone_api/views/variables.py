@@ -7,13 +7,16 @@ from vclone_core.rules.variables import NewVariable
 
 from ..bodies import NewVariables, VariableChange
 from ..guard import Call
-from .variable_shapes import VariableList, VariableShape, VariableValues, shape_variable
+from ..paging import slice_page
+from .variable_shapes import VariableList, VariablePage, VariableShape, VariableValues, shape_variable
 
 
-async def list_variables(call: Call, project: str) -> VariableList:
+async def list_variables(call: Call, project: str) -> VariablePage:
     """The variables of a project; values where they aren't sensitive and the caller may read them."""
     found = await projects.find_project(call.platform, call.actor, project)
-    return {"items": [shape_variable(one) for one in await variables.list_variables(call.platform, call.actor, found)]}
+    listed = await variables.list_variables(call.platform, call.actor, found)
+    page, cursor = slice_page(call, listed, key=lambda one: (one.key, one.target, one.branch or ""))
+    return {"items": [shape_variable(one) for one in page], "next_cursor": cursor}
 
 
 async def show_values(call: Call, project: str) -> VariableValues:

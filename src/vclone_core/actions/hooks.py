@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import math
 import secrets
 from typing import Final
 
 from vclone_core.actions.deployments import request_deployment
 from vclone_core.actions.newids import new_id
 from vclone_core.actions.platform import Platform
-from vclone_core.errors import Conflict, InvalidFields, Limited, NotFound
+from vclone_core.errors import Conflict, InvalidFields, Limited, NotFound, TooManyRequests
 from vclone_core.models import Actor, DeployHook, Deployment, FieldProblem, Project, Source, Trigger
 from vclone_core.rules.access import require
 from vclone_core.rules.clones import check_git_ref
@@ -58,7 +59,7 @@ async def delete_hook(platform: Platform, actor: Actor, project: Project, hook_i
 async def call_hook(platform: Platform, token: str) -> tuple[Deployment, Project]:
     """Deploy the tip of a hook's branch, in place of those of it that wait or are being built.
 
-    Raises `NotFound`, the same for whatever is no hook, and `Limited` for more than `CALLS_LIMIT` in a minute.
+    Raises `NotFound`, the same for whatever is no hook, and `TooManyRequests` for more than `CALLS_LIMIT` in a minute.
     """
     if not is_token("hook", token):
         raise NotFound(what="deploy hook")
@@ -66,8 +67,7 @@ async def call_hook(platform: Platform, token: str) -> tuple[Deployment, Project
     if row is None:
         raise NotFound(what="deploy hook")
     if row["window_calls"] > CALLS_LIMIT:
-        seconds = max(1, round(row["window_left_s"]))
-        raise Limited(what=f"{CALLS_LIMIT} calls of one hook in a minute", hint=f"Call again in {seconds} seconds.")
+        raise TooManyRequests(retry_after_s=max(1, math.ceil(row["window_left_s"])))
     project = await records.fetch_project_by_id(platform.db, row["project_id"])
     if project is None or project.git_url is None:
         raise NotFound(what="deploy hook")

@@ -62,7 +62,13 @@ def git_secret_identity(secret_id: str) -> str:
     return f"git_secrets/{secret_id}/value"
 
 
+def webhook_identity(webhook_id: str) -> str:
+    """Return what a webhook's secret is bound to."""
+    return f"webhooks/{webhook_id}/secret"
+
+
 SEALED: Final = (
+    SealedColumn("webhooks", "list_sealed_webhooks", "replace_sealed_webhook", lambda row: webhook_identity(row["id"])),
     SealedColumn(
         "deploy_keys",
         "list_sealed_deploy_keys",

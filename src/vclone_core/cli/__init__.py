@@ -47,6 +47,7 @@ COMMANDS: Final[dict[str, str]] = {
     "env": f"{_CLI}.env:env",
     "domains": f"{_CLI}.domains:domains",
     "hooks": f"{_CLI}.hooks:hooks",
+    "webhooks": f"{_CLI}.webhooks:webhooks",
     "queue": f"{_CLI}.queue:queue",
     "git": f"{_CLI}.git:git",
     "gittokens": f"{_CLI}.gittokens:git_tokens",

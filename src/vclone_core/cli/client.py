@@ -38,6 +38,14 @@ class ApiClient:
         """Return the answer to a GET; None values of `query` are left out."""
         return await self._ask("GET", path, params={k: str(v) for k, v in query.items() if v is not None})
 
+    async def get_all(self, path: str, **query: str | int | None) -> Any:
+        """Return the answer to a GET of a list with the items of all its pages."""
+        whole = page = await self.get(path, **query)
+        while page.get("next_cursor"):
+            page = await self.get(path, **{**query, "cursor": page["next_cursor"]})
+            whole["items"] += page["items"]
+        return {**whole, "next_cursor": None}
+
     async def post(
         self,
         path: str,

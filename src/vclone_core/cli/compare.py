@@ -35,7 +35,7 @@ def diff(before: str, after: str, as_json: bool, **options: str | None) -> None:
 
     async def run(api: ApiClient) -> Mapping[str, Any]:
         one, other = [await find_deployment(api, text) for text in (before, after)]
-        answer: Mapping[str, Any] = await api.get(f"/api/deployments/{one['id']}/diff", to=other["id"])
+        answer: Mapping[str, Any] = await api.get_all(f"/api/deployments/{one['id']}/diff", to=other["id"])
         return answer
 
     found = call_api(options, run)
@@ -68,7 +68,8 @@ def bisect(good: str, bad: str, command: tuple[str, ...], as_json: bool, **optio
 
     async def fetch(api: ApiClient) -> Sequence[Mapping[str, Any]]:
         one, other = [await find_deployment(api, text) for text in (good, bad)]
-        items: list[Mapping[str, Any]] = (await api.get(f"/api/deployments/{one['id']}/path", to=other["id"]))["items"]
+        path = await api.get_all(f"/api/deployments/{one['id']}/path", to=other["id"])
+        items: list[Mapping[str, Any]] = path["items"]
         return items if one["sequence"] < other["sequence"] else items[::-1]
 
     path = call_api(options, fetch)

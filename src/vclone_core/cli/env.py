@@ -168,7 +168,7 @@ def pull(file: Path, target: str, branch: str | None, *, yes: bool, project: str
 
 async def fetch_variables(api: ApiClient, project: str | None) -> list[Mapping[str, Any]]:
     """Return a project's variables as the API lists them."""
-    items: list[Mapping[str, Any]] = (await api.get(f"/api/env/{project or this_project()}"))["items"]
+    items: list[Mapping[str, Any]] = (await api.get_all(f"/api/env/{project or this_project()}"))["items"]
     return items
 
 

@@ -46,7 +46,7 @@ def list_tokens(as_json: bool, **options: str | None) -> None:
     """List the hosts that there is a token for."""
 
     async def fetch(api: ApiClient) -> Mapping[str, Any]:
-        found: Mapping[str, Any] = await api.get("/api/git-tokens")
+        found: Mapping[str, Any] = await api.get_all("/api/git-tokens")
         return found
 
     answer = call_api(options, fetch)

@@ -50,7 +50,7 @@ def list_hooks(project: str | None, as_json: bool, **options: str | None) -> Non
     """List the deploy hooks of a project."""
 
     async def fetch(api: ApiClient) -> Mapping[str, Any]:
-        found: Mapping[str, Any] = await api.get(f"/api/projects/{project or this_project()}/hooks")
+        found: Mapping[str, Any] = await api.get_all(f"/api/projects/{project or this_project()}/hooks")
         return found
 
     answer = call_api(options, fetch)

@@ -88,13 +88,7 @@ def retention(project: str, as_json: bool, **options: Any) -> None:
 
 async def list_names(api: ApiClient) -> list[str]:
     """Return the names of the team's projects."""
-    names: list[str] = []
-    cursor = None
-    while True:
-        page = await api.get("/api/projects", limit=PAGE, cursor=cursor)
-        names += [one["name"] for one in page["items"]]
-        if (cursor := page["next_cursor"]) is None:
-            return names
+    return [one["name"] for one in (await api.get_all("/api/projects", limit=PAGE))["items"]]
 
 
 async def set_pin(api: ApiClient, deployment: str, what: str) -> Mapping[str, Any]:

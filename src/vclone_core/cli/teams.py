@@ -28,7 +28,7 @@ def teams() -> None:
 @platform_options
 def list_teams(as_json: bool, **options: str | None) -> None:
     """List your teams, and your role in each."""
-    answer = call_api(options, lambda api: api.get("/api/teams"))
+    answer = call_api(options, lambda api: api.get_all("/api/teams"))
     if as_json:
         print_json(answer)
         return
@@ -72,7 +72,7 @@ def switch(slug: str, **options: str | None) -> None:
 @platform_options
 def list_members(as_json: bool, **options: str | None) -> None:
     """List the members of the team."""
-    answer = call_api(options, in_team(lambda api, team: api.get(f"/api/teams/{team}/members")))
+    answer = call_api(options, in_team(lambda api, team: api.get_all(f"/api/teams/{team}/members")))
     if as_json:
         print_json(answer)
         return
@@ -140,7 +140,7 @@ def remove(member: str, **options: str | None) -> None:
 
 async def find_member(api: ApiClient, team: str, text: str) -> str:
     """Return the id of a member named by address or id."""
-    for it in (await api.get(f"/api/teams/{team}/members"))["items"]:
+    for it in (await api.get_all(f"/api/teams/{team}/members"))["items"]:
         if text in (it["user"]["id"], it["user"]["email"]):
             return str(it["user"]["id"])
     raise NotFound(what=f"member {text}")

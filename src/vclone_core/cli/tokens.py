@@ -22,7 +22,7 @@ def tokens() -> None:
 @platform_options
 def list_tokens(as_json: bool, **options: str | None) -> None:
     """List the team's API tokens that you may see, newest first."""
-    answer = call_api(options, lambda api: api.get("/api/tokens"))
+    answer = call_api(options, lambda api: api.get_all("/api/tokens"))
     if as_json:
         print_json(answer)
         return

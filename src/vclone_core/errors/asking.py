@@ -135,6 +135,34 @@ class CollectionRuns(Conflict):
     hint = "Try again in two minutes."
 
 
+class KeyReused(Invalid):
+    """This Idempotency-Key came with another request before."""
+
+    code, status = "key_reused", 422
+    hint = "Use a new key for a new request."
+
+
+class WebhookOff(Conflict):
+    """This webhook is switched off."""
+
+    code = "webhook_off"
+    hint = "Switch it on first: `vclone webhooks enable`."
+
+
+class KeyInUse(Conflict):
+    """A request with this Idempotency-Key is being carried out."""
+
+    code = "key_in_use"
+    hint = "Wait for its answer, or send the same request again in a few seconds."
+
+
+class OutcomeUnknown(Conflict):
+    """A request with this Idempotency-Key was carried out, wholly or in part, and its answer is not known any more."""
+
+    code = "outcome_unknown"
+    hint = "Look at what is there now; then use a new key."
+
+
 class TooManyRequests(Limited):
     """That was tried too often; it may be tried again in {retry_after_s} second(s)."""
 

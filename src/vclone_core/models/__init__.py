@@ -53,6 +53,7 @@ from vclone_core.models.git import (
     StatusState,
 )
 from vclone_core.models.people import Actor, ApiToken, AuditEntry, Invitation, Membership, Session, Team, User
+from vclone_core.models.telling import Send, TeamEvent, Webhook
 
 __all__ = [
     "HELD",
@@ -99,6 +100,7 @@ __all__ = [
     "Push",
     "QueuePlace",
     "Route",
+    "Send",
     "Session",
     "Site",
     "Source",
@@ -109,7 +111,9 @@ __all__ = [
     "Step",
     "Target",
     "Team",
+    "TeamEvent",
     "Trigger",
     "User",
     "Variant",
+    "Webhook",
 ]

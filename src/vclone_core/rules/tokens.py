@@ -30,7 +30,7 @@ PREFIXES: Final = {
     "device": "vcd",
     "browser": "vcb",  # the cookie of one try to sign in with a provider
     "state": "vco",
-    "webhook": "vcw",
+    "webhook": "vcw",  # signs what a webhook is sent, or sends
 }
 _PATTERNS: Final = {
     kind: re.compile(rf"({prefix}_[{ALPHABET}]{{{LENGTH}}})([{ALPHABET}]{{{CHECK_LENGTH}}})")

@@ -42,7 +42,7 @@ class Limiter:
 
         `key` may be anything a client sent: only its hash is kept.
         """
-        name = f"limit:{rate.name}:{hashlib.sha256(key.encode()).hexdigest()[:32]}"
+        name = _name(rate, key)
         # This process's own share first. What it refuses alone, all together would: a flood doesn't get to Redis. And
         # should Redis go away in the middle of one, nobody is given a second burst.
         own, self._own[name] = take(rate, self._own.get(name), time.monotonic(), cost=cost)
@@ -60,3 +60,12 @@ class Limiter:
         if wait_us > 0 and name in self._own:
             self._own[name] -= rate.interval_s * cost  # refused, so not counted
         return judge(rate, used_s=used_us / 1e6, wait_s=wait_us / 1e6)
+
+    def is_spent(self, rate: Rate, key: str) -> bool:
+        """Say whether this process has already let through all that `key` may do now; asks and counts nothing."""
+        verdict, _ = take(rate, self._own.get(_name(rate, key)), time.monotonic())
+        return not verdict.is_allowed
+
+
+def _name(rate: Rate, key: str) -> str:
+    return f"limit:{rate.name}:{hashlib.sha256(key.encode()).hexdigest()[:32]}"

@@ -8,8 +8,9 @@ from __future__ import annotations
 import asyncio
 import json
 import re
-from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager, suppress
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
+from contextlib import asynccontextmanager, contextmanager, suppress
+from contextvars import ContextVar
 from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
@@ -20,7 +21,7 @@ import asyncpg
 from vclone_core.stores.migrations import migrate
 from vclone_core.stores.sqlstates import is_dropped, is_unsent, our_errors
 
-__all__ = ["Database", "Queries", "Record", "Transaction", "load_queries", "migrate"]
+__all__ = ["Database", "Queries", "Record", "Transaction", "Witness", "load_queries", "migrate"]
 
 Record: TypeAlias = Mapping[str, Any]
 
@@ -60,10 +61,14 @@ class Queries(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Query:
-    """One named query. A read changes nothing, so it may run a second time after a dropped connection."""
+    """One named query. A read changes nothing, so it may run a second time after a dropped connection.
+
+    What only takes locks is neither a read nor a write.
+    """
 
     text: str
     is_read: bool
+    is_write: bool
 
 
 def parse_queries(text: str) -> dict[str, Query]:
@@ -74,8 +79,8 @@ def parse_queries(text: str) -> dict[str, Query]:
         if name in queries:
             raise ValueError(f"the query {name} is there twice")
         sql = "\n".join(line for line in block.strip().splitlines() if not line.startswith("--"))
-        is_read = sql.startswith("select") and not _LOCKS.search(sql)
-        queries[name] = Query(f"-- {name}\n{sql}", is_read)
+        is_select = sql.startswith("select")
+        queries[name] = Query(f"-- {name}\n{sql}", is_select and not _LOCKS.search(sql), not is_select)
     return queries
 
 
@@ -92,26 +97,66 @@ def load_queries() -> Mapping[str, Query]:
     return queries
 
 
+class Witness:
+    """Sees what is changed within its block, and writes something beside the first change, in the same transaction.
+
+    `has_seen`: a change was committed, or may have been.
+    """
+
+    def __init__(self, write: Callable[[Queries], Awaitable[object]]) -> None:
+        self._write = write
+        self._is_done = False
+        self.has_seen = False
+
+    @contextmanager
+    def watching(self) -> Iterator[None]:
+        """Watch this context, and every task that is started in it."""
+        token = _witness.set(self)
+        try:
+            yield
+        finally:
+            _witness.reset(token)
+
+    @property
+    def is_due(self) -> bool:
+        return not self._is_done
+
+    async def write(self, tx: Queries) -> None:
+        self.has_seen = True
+        await self._write(tx)
+
+    def close(self) -> None:
+        """Write nothing more: it is written, or what would be has been said otherwise."""
+        self._is_done = True
+
+
+_witness: ContextVar[Witness | None] = ContextVar("witness", default=None)
+
+
 class Transaction:
     """One transaction: all of its queries, or none."""
 
     def __init__(self, connection: Any, queries: Mapping[str, Query]) -> None:
         self._connection = connection
         self._queries = queries
+        self.has_written = False
 
     async def fetch(self, name: str, *args: Any) -> list[Record]:
-        with our_errors():
-            rows: list[Record] = await self._connection.fetch(self._queries[name].text, *args)
-            return rows
+        rows: list[Record] = await self._run("fetch", name, args)
+        return rows
 
     async def fetch_one(self, name: str, *args: Any) -> Record | None:
-        with our_errors():
-            row: Record | None = await self._connection.fetchrow(self._queries[name].text, *args)
-            return row
+        row: Record | None = await self._run("fetchrow", name, args)
+        return row
 
     async def execute(self, name: str, *args: Any) -> int:
+        return _count(await self._run("execute", name, args))
+
+    async def _run(self, method: str, name: str, args: tuple[Any, ...]) -> Any:
+        query = self._queries[name]
+        self.has_written = self.has_written or query.is_write
         with our_errors():
-            return _count(await self._connection.execute(self._queries[name].text, *args))
+            return await getattr(self._connection, method)(query.text, *args)
 
 
 class Database:
@@ -162,8 +207,13 @@ class Database:
         with our_errors():
             connection, transaction = await self._begin()
         try:
+            tx, witness = Transaction(connection, self._queries), _witness.get()
+            is_witnessed = False
             try:
-                yield Transaction(connection, self._queries)
+                yield tx
+                if witness is not None and witness.is_due and tx.has_written:
+                    await witness.write(tx)
+                    is_witnessed = True
             except BaseException:
                 # What went wrong first is what the caller hears; a lost connection has rolled back by itself.
                 with suppress(*_DRIVER_ERRORS):
@@ -171,6 +221,8 @@ class Database:
                 raise
             with our_errors():
                 await transaction.commit()
+            if witness is not None and is_witnessed:
+                witness.close()
         finally:
             with suppress(*_DRIVER_ERRORS):
                 await self._pool.release(connection)
@@ -192,7 +244,10 @@ class Database:
         raise AssertionError
 
     async def _run(self, method: str, name: str, args: tuple[Any, ...]) -> Any:
-        query = self._queries[name]
+        query, witness = self._queries[name], _witness.get()
+        if witness is not None and witness.is_due and query.is_write:
+            async with self.transaction() as tx:
+                return await tx._run(method, name, args)
         with our_errors():
             try:
                 return await self._run_once(method, query, args)

@@ -30,3 +30,20 @@ from audit_log
 where team_id = $1 and hash is not null and number > $2
 order by number
 limit $3;
+
+-- name: insert_pending_change
+-- In the transaction of the change itself.
+insert into pending_changes (request_id, team_id, actor_id, action, subject, facts, address)
+values ($1, $2, $3, $4, $5, $6, $7)
+on conflict do nothing;
+
+-- name: delete_pending_change
+delete from pending_changes where request_id = $1;
+
+-- name: take_stale_change
+-- One whose request has been over for long, without an entry: its process ended in between.
+delete from pending_changes
+where request_id = (
+    select request_id from pending_changes where at < now() - make_interval(secs => $1)
+    order by at limit 1 for update skip locked)
+returning request_id, team_id, actor_id, action, subject, facts, address;
