@@ -17,6 +17,7 @@ from . import domains, git, people, teams, variables
 from . import people, teams, variables, webhooks
 from .visit import Go, Page, Show, Visit
 
+PROJECTS_SHOWN: Final = 60
 DEPLOYMENTS_SHOWN: Final = 25
 LINES_SHOWN: Final = 2000
 
@@ -50,8 +51,11 @@ class StepMark:
 
 
 async def show_projects(visit: Visit) -> Show:
-    """The front page: every project and how its newest deployment fares."""
-    found = await projects.list_projects(visit.platform, visit.actor)
+    """The front page: projects, the newest first, and how the newest deployment of each fares."""
+    rows = await projects.list_projects(
+        visit.platform, visit.actor, limit=PROJECTS_SHOWN + 1, before=visit.query.get("before")
+    )
+    found = rows[:PROJECTS_SHOWN]
     newest: dict[str, Deployment] = {}
     for deployment in await deployments.list_deployments(visit.platform, visit.actor, limit=200):
         newest.setdefault(deployment.project_id, deployment)
@@ -62,7 +66,7 @@ async def show_projects(visit: Visit) -> Show:
             one = await deployments.list_deployments(visit.platform, visit.actor, project=project, limit=1)
             latest = one[0] if one else None
         cards.append(ProjectCard(project, production_url(visit, project), latest))
-    return Show("projects.html", {"projects": cards})
+    return Show("projects.html", {"projects": cards, "older": found[-1].id if len(rows) > len(found) else None})
 
 
 async def show_project(visit: Visit, project: str) -> Show:

@@ -13,6 +13,7 @@ from vclone_core.rules.access import ROLES, SCOPES, covers, may, may_give
 
 from .visit import Go, Page, Show, Visit
 
+TOKENS_SHOWN: Final = 100
 ENTRIES_SHOWN: Final = 50
 LIFETIMES: Final = {"7": "7 days", "30": "30 days", "90": "90 days", "366": "1 year", "": "no end"}
 
@@ -184,8 +185,12 @@ async def show_tokens(visit: Visit) -> Show:
 
 
 async def token_facts(visit: Visit) -> Mapping[str, Any]:
+    before = visit.query.get("before")
+    found = await tokens.list_tokens(visit.platform, visit.actor, limit=TOKENS_SHOWN + 1, before=before)
+    shown = found[:TOKENS_SHOWN]
     return {
-        "tokens": await tokens.list_tokens(visit.platform, visit.actor, limit=200),
+        "tokens": shown,
+        "older": shown[-1].id if len(found) > len(shown) else None,
         "scopes": [scope for scope in SCOPES if covers(visit.actor.scopes, scope)],
         "lifetimes": LIFETIMES,
     }

@@ -31,6 +31,7 @@ from .guard import Live, Route, check_routes
 from .keeper import Keeper
 from .pacing import pace_bodies
 from .pages import add_page, error_page
+from .rates import Rates
 from .routes import ROUTES
 from .views.git import BODIES_AT_ONCE
 from .views.hooks import CALLED_PATH
@@ -56,7 +57,8 @@ def create_app(platform: Platform) -> Quart:
     # Limits of bodies and their pace are ours, per route: bodies.py and pacing.py.
     app.config.update(MAX_CONTENT_LENGTH=None, BODY_TIMEOUT=None, PROVIDE_AUTOMATIC_OPTIONS=False)
     app.url_map.strict_slashes = False
-    live = Live(asyncio.Event(), MoveFeed(platform), GitDesk(platform), asyncio.Semaphore(BODIES_AT_ONCE))
+    desk, bodies = GitDesk(platform), asyncio.Semaphore(BODIES_AT_ONCE)
+    live = Live(asyncio.Event(), MoveFeed(platform), desk, bodies, Rates(platform))
     app.extensions[LIVE] = live
     # Quart's documented place for a wrapper.
     app.asgi_app = pace_bodies(app.asgi_app)  # type: ignore[method-assign, assignment, arg-type]
@@ -65,7 +67,7 @@ def create_app(platform: Platform) -> Quart:
         add_route(app, platform, live, route)
     app.register_blueprint(make_blueprint())
     for page in PAGES:
-        add_page(app, platform, page)
+        add_page(app, platform, live, page)
     check_routes(app, (*ROUTES, *PAGES), open_endpoints={"dashboard.static"})
 
     keeper = Keeper(platform)

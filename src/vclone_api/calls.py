@@ -26,7 +26,6 @@ from .bodies import NoQuery, parse_json, read_json, read_query
 from .guard import EDGE, OPEN, Call, Guarded, Live, Route, admit, check_origin, check_path
 from .paging import link_next
 from .patience import within
-from .rates import count_call, count_refusal, credential_of
 
 log = get_log(__name__)
 
@@ -38,14 +37,20 @@ T = TypeVar("T")
 
 
 async def enter(
-    platform: Platform, entry: Guarded, request: Request, path: Mapping[str, str], *, looks_always: bool = False
+    platform: Platform,
+    live: Live,
+    entry: Guarded,
+    request: Request,
+    path: Mapping[str, str],
+    *,
+    looks_always: bool = False,
 ) -> Caller:
     """Count the call and return who is calling, let in; raises what the guard has against it.
 
     `looks_always`: also where anybody may come, since a page greets whoever it knows.
     """
     address = address_of(request, platform.settings)
-    g.quota = await count_call(platform, entry, request, address=address)
+    g.quota = await live.rates.count_call(entry, request, address=address)
     if g.quota is not None:
         g.quota.check()
     try:
@@ -56,9 +61,10 @@ async def enter(
         caller: Caller = g.caller
         admit(entry.needs, caller, request, platform.settings)
     except Unauthorised:
-        if credential_of(request, platform.settings):
-            await count_refusal(platform, address=address)
+        await live.rates.note_entry(request, address=address, is_let_in=False)
         raise
+    if caller.actor is not None:
+        await live.rates.note_entry(request, address=address, is_let_in=True)
     check_path(path)
     return caller
 
@@ -71,7 +77,7 @@ async def answer_call(
     path: Mapping[str, str],
 ) -> Response:
     """Return the answer to a call of the API."""
-    caller = await enter(platform, route, request, path)
+    caller = await enter(platform, live, route, request, path)
     check_origin(caller, request)
     data = await read_json(request, limit_bytes=route.limit_bytes) if route.body else b""
     body = parse_json(route.body, data) if route.body else None

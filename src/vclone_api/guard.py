@@ -9,7 +9,7 @@ import asyncio
 import hmac
 from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Final, Protocol
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from pydantic import BaseModel
 from quart import Quart, Request
@@ -27,6 +27,9 @@ from .bodies import JSON_LIMIT_BYTES
 from .desk import GitDesk
 from .feed import MoveFeed
 
+if TYPE_CHECKING:
+    from .rates import Rates
+
 OPEN: Final = "open"  # anybody
 EDGE: Final = "edge"  # whoever knows the edge token
 NAME_LENGTH: Final = 253  # the longest host name
@@ -41,6 +44,7 @@ class Live:
     moves: MoveFeed
     desk: GitDesk
     webhook_bodies: asyncio.Semaphore
+    rates: Rates
 
 
 @dataclass(frozen=True, slots=True)

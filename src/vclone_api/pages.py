@@ -16,18 +16,18 @@ from .auth import Caller, address_of, clear_session, cookie_name, form_tokens, s
 from .bodies import read_form
 from .calls import CALLER_TIME_LIMIT_S, Deed, enter
 from .errors import add_retry_after
-from .guard import SAFE_METHODS, check_form
+from .guard import SAFE_METHODS, Live, check_form
 from .patience import within
 
 PAGE_TIME_LIMIT_S: Final = 20.0
 
 
-def add_page(app: Quart, platform: Platform, page: Page) -> None:
+def add_page(app: Quart, platform: Platform, live: Live, page: Page) -> None:
     """Serve one page of the dashboard."""
 
     async def answer(**path: str) -> Any:
         asked: Any = request._get_current_object()  # type: ignore[attr-defined]
-        caller = await enter(platform, page, asked, path, looks_always=True)
+        caller = await enter(platform, live, page, asked, path, looks_always=True)
         form: dict[str, str] = {}
         if page.method not in SAFE_METHODS:
             form = await read_form(request)

@@ -1,8 +1,9 @@
 """How often who may call what: one table of classes, and every route and page falls into one of them.
 
 Counted is by credential where one is sent (a token, a session), else by address. The count comes before the look-up of
-who that is, so that a flood costs the database nothing; and an address that keeps sending credentials that open nothing
-is refused by itself (`REFUSED`). Without Redis each process counts for itself: exact within it, and never unlimited.
+who that is, so that a flood costs the database nothing. Of an address that keeps sending credentials which open nothing
+(`REFUSED`) only those are looked at that are known to open something. Without Redis each process counts for itself:
+exact within it, and never unlimited.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Final
 
+from cachetools import LRUCache
 from quart import Request
 
 from vclone_core.actions.platform import Platform
@@ -40,6 +42,7 @@ RATES: Final[Mapping[str, Rate]] = {
 }
 # Credentials that open nothing, from one address.
 REFUSED: Final = Rate("refused", 60)
+CREDENTIALS_KEPT: Final = 20_000
 
 _WEBHOOKS: Final = ("/api/hooks/", "/api/webhooks/")
 _PROBES: Final = frozenset({"/api/health", "/api/ready"})
@@ -96,27 +99,43 @@ class Quota:
             raise TooManyRequests(retry_after_s=math.ceil(self.verdict.retry_after_s))
 
 
-async def count_call(platform: Platform, entry: Guarded, request: Request, *, address: str) -> Quota | None:
-    """Count one more call and return what it was counted against; None where nothing is counted.
+class Rates:
+    """One process's counting of calls."""
 
-    Raises `TooManyRequests` for a credential from an address that has sent too many that open nothing.
-    """
-    name, factor = class_of(entry), platform.settings.api_rate_factor
-    if name is None or factor == 0:
-        return None
-    credential = "" if entry.needs == OPEN else credential_of(request, platform.settings)
-    refused = rate_for(REFUSED.name, factor)
-    if credential and platform.limiter.is_spent(refused, address_group(address)):
-        raise TooManyRequests(retry_after_s=math.ceil(refused.interval_s))
-    rate = rate_for(name, factor)
-    return Quota(rate, await platform.limiter.take(rate, credential or address_group(address)))
+    def __init__(self, platform: Platform) -> None:
+        self._limiter = platform.limiter
+        self._settings = platform.settings
+        self._known: LRUCache[str, bool] = LRUCache(CREDENTIALS_KEPT)
 
+    async def count_call(self, entry: Guarded, request: Request, *, address: str) -> Quota | None:
+        """Count one more call and return what it was counted against; None where nothing is counted.
 
-async def count_refusal(platform: Platform, *, address: str) -> None:
-    """Count a credential that opened nothing; raise `TooManyRequests` where the address has sent too many of them."""
-    if factor := platform.settings.api_rate_factor:
-        rate = rate_for(REFUSED.name, factor)
-        Quota(rate, await platform.limiter.take(rate, address_group(address))).check()
+        Raises `TooManyRequests` for a credential that hasn't opened anything yet, from an address that has sent too
+        many that don't. One that is known to open something is not held up by its neighbours.
+        """
+        name, factor = class_of(entry), self._settings.api_rate_factor
+        if name is None or factor == 0:
+            return None
+        credential = "" if entry.needs == OPEN else credential_of(request, self._settings)
+        refused = rate_for(REFUSED.name, factor)
+        if credential and credential not in self._known and self._limiter.is_spent(refused, address_group(address)):
+            raise TooManyRequests(retry_after_s=math.ceil(refused.interval_s))
+        rate = rate_for(name, factor)
+        return Quota(rate, await self._limiter.take(rate, credential or address_group(address)))
+
+    async def note_entry(self, request: Request, *, address: str, is_let_in: bool) -> None:
+        """Remember a credential that opened something; count one that didn't.
+
+        Raises `TooManyRequests` where the address has sent too many of those.
+        """
+        credential = credential_of(request, self._settings)
+        if not credential:
+            return
+        if is_let_in:
+            self._known[credential] = True
+        elif factor := self._settings.api_rate_factor:
+            rate = rate_for(REFUSED.name, factor)
+            Quota(rate, await self._limiter.take(rate, address_group(address))).check()
 
 
 def credential_of(request: Request, settings: Settings) -> str:

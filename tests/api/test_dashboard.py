@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 import pytest
-from vclone_dashboard.pages import PAGES
+from vclone_dashboard.pages import PAGES, PROJECTS_SHOWN
 
 from vclone_api.app import create_app
 from vclone_core.actions import accounts, deployments, owners
@@ -305,3 +305,14 @@ async def test_a_user_without_a_team_of_their_own_sees_the_one_they_are_in(api: 
     actor: Actor = await accounts.actor_from_token(api.platform, token)
     browser = Browser(api, await session_of(api, actor.user_id))
     assert "Nothing is deployed yet" not in (await browser.get("/"))[1]
+
+
+async def test_more_projects_than_a_page_holds_are_a_link_away(api: Api) -> None:
+    made = [await api.project() for _ in range(PROJECTS_SHOWN + 2)]
+    browser = await browser_of(api, "owner")
+    _, first = await browser.get("/")
+    link = re.search(r'href="(\?before=prj_\w+)">Older projects', first)
+    assert link is not None and made[-1].name in first and made[0].name not in first
+    _, second = await browser.get(f"/{link[1]}")
+    assert made[0].name in second and made[1].name in second and made[-1].name not in second
+    assert "Older projects" not in second

@@ -304,10 +304,10 @@ FRESH: dict[str, Callable[[World, str], Awaitable[str]]] = {
     "<session>": World.fresh_session,
     "<hook>": World.fresh_hook,
     "<variable>": World.fresh_variable,
-    "<delivery>": World.fresh_delivery,
     "<number>": World.fresh_pull_request,
     "<domain>": World.fresh_domain,
     "<webhook>": World.fresh_webhook,
+    "<delivery>": World.fresh_delivery,
 }
 QUERIES: dict[str, Callable[[World], dict[str, str]]] = {
     "GET /api/deployments/<deployment>/diff": lambda w: {"to": w.deployment.id},
@@ -335,6 +335,7 @@ async def ask(world: World, route: Route, caller: str) -> str:
     if name == "DELETE /api/projects/<project>":
         fixed["<project>"] = await world.doomed_project(caller)
     path = route.path
+    world.webhook_id = ""
     for part, make in FRESH.items():
         if part in path:
             fixed[part] = await make(world, caller)

@@ -10,7 +10,7 @@ import pytest
 
 from vclone_core.actions import audit, repeats
 from vclone_core.actions.repeats import Held
-from vclone_core.errors import OutcomeUnknown
+from vclone_core.errors import KeyInUse, OutcomeUnknown
 
 from .conftest import Api
 
@@ -117,6 +117,15 @@ async def test_a_killed_process_leaves_a_key_that_tells_how_far_it_came(api: Api
     await expire(api)
     with pytest.raises(OutcomeUnknown):
         await claim(api)
+
+
+async def test_what_was_given_up_and_comes_late_commits_nothing(api: Api) -> None:
+    late = await claim(api)
+    await repeats.give_up(api.platform.db, late)
+    await claim(api)  # the same request again
+    with pytest.raises(KeyInUse):
+        async with api.platform.db.transaction() as tx:
+            await repeats.begin(tx, late)
 
 
 async def test_a_change_whose_process_was_killed_is_told_of_all_the_same(api: Api) -> None:

@@ -77,8 +77,13 @@ async def claim(platform: Platform, owner: str, key: str, *, request_hash: bytes
 
 
 async def begin(tx: Queries, held: Held) -> None:
-    """Note, in the transaction of the first change, that the request must not run again."""
-    await tx.execute("begin_repeat", *held.row)
+    """Note, in the transaction of the first change, that the request must not run again.
+
+    Raises `KeyInUse`, so that nothing is committed, when the key was given to another request meanwhile: this one was
+    given up, and comes late.
+    """
+    if not await tx.execute("begin_repeat", *held.row):
+        raise KeyInUse()
 
 
 async def store(platform: Platform, tx: Queries, held: Held, answer: Answer) -> None:
