@@ -13,8 +13,7 @@ from vclone_core.rules.access import may
 from vclone_core.rules.lifecycle import FINAL
 from vclone_core.rules.names import deployment_host, production_host
 
-from . import domains, git, people, teams, variables
-from . import people, teams, variables, webhooks
+from . import domains, git, people, protection, teams, variables, webhooks
 from .visit import Go, Page, Show, Visit
 
 PROJECTS_SHOWN: Final = 60
@@ -192,6 +191,7 @@ PAGES: Final[tuple[Page, ...]] = (
     *git.PAGES,
     *domains.PAGES,
     *webhooks.PAGES,
+    *protection.PAGES,
     Page("GET", "/", show_projects, "see a project"),
     Page("GET", "/projects/<project>", show_project, "see a project"),
     Page("POST", "/projects/<project>/rollback", roll_back, "roll back"),

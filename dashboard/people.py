@@ -252,7 +252,7 @@ def local_path(text: str) -> str:
     >>> local_path("/device?code=BCDF"), local_path("//evil.example"), local_path("https://evil.example")
     ('/device?code=BCDF', '/', '/')
     """
-    is_local = text.startswith("/") and not text.startswith(("//", "/\\")) and text.isprintable() and len(text) < 1000
+    is_local = text.startswith("/") and not text.startswith(("//", "/\\")) and text.isprintable() and len(text) < 2000
     return quote(text, safe="/?&=:;,+@%-._~!$'()*") if is_local else "/"
 
 

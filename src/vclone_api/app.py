@@ -18,6 +18,7 @@ from vclone_dashboard.pages import PAGES
 
 from vclone_core.actions.platform import Platform
 from vclone_core.actions.sessions import signing_keys
+from vclone_core.actions.sites import ENTER
 from vclone_core.errors import BadTarget
 from vclone_core.ids import build_id
 from vclone_core.log import get_log
@@ -163,9 +164,9 @@ def finish(response: Response, platform: Platform) -> Response:
     headers["x-content-type-options"] = "nosniff"
     policy = "default-src 'none'; frame-ancestors 'none'" if is_for_programs(request) else content_policy()
     headers.setdefault("content-security-policy", policy)
-    headers["referrer-policy"] = "no-referrer" if request.path.startswith(_SECRET_PATHS) else "same-origin"
     if g.quota is not None:
         headers.update(g.quota.fields)
+    headers["referrer-policy"] = "no-referrer" if request.path.startswith((*_SECRET_PATHS, ENTER)) else "same-origin"
     if is_secure(platform.settings):
         headers["strict-transport-security"] = "max-age=31536000"
     if request.path.startswith("/static/") and response.status_code == 200 and request.query_string:

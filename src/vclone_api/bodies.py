@@ -218,6 +218,26 @@ class VariableChange(Body):
     is_run: bool | None = None
 
 
+class ProtectionChange(Body):
+    """`covers`: which hosts are protected."""
+
+    covers: Literal["off", "previews", "everything"]
+
+
+class SitePassword(Body):
+    """The password of a project's sites."""
+
+    password: Annotated[str, StringConstraints(max_length=4096)]
+
+
+class NewShareLink(Body):
+    """`of`: a host, a branch, or the id of a deployment; `days`: how long the link opens it."""
+
+    of: Annotated[Line, Field(min_length=1)]
+    name: Annotated[Line, Field(max_length=100)] = ""
+    days: Annotated[float, Field(gt=0, le=365, strict=False)] = 7.0
+
+
 class Acknowledgement(Body):
     version: Annotated[int, Field(ge=0, le=2**63 - 1)]
 

@@ -28,6 +28,7 @@ PREFIXES: Final = {
     "variable": "env",
     "webhook": "whk",
     "hook": "dhk",
+    "share": "shr",
     "git_token": "gtk",
     "deploy_key": "dky",
     "git_connection": "gcn",

@@ -44,15 +44,19 @@ def parse_problem(problem: Mapping[str, Any]) -> VcloneError:
     return kind(sentence=problem.get("title") or problem.get("sentence"), hint=hint, cause=cause)
 
 
-def render_html(error: VcloneError, request_id: str) -> str:
-    """Return the error as a page of its own: constant but for the error's facts and the id, both escaped."""
+def render_html(error: VcloneError, request_id: str, *, link: tuple[str, str] | None = None) -> str:
+    """Return the error as a page of its own: constant but for the error's facts and the id, both escaped.
+
+    `link` is an address to go on to, and its words.
+    """
+    onward = f'<p><a href="{html.escape(link[0])}">{html.escape(link[1])}</a></p>' if link else ""
     return (
         '<!doctype html><html lang="en"><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width,initial-scale=1">'
         f"<title>{error.status}</title>"
         "<style>body{font:16px/1.5 system-ui,sans-serif;max-width:34rem;margin:20vh auto;padding:0 1rem;color:#111}"
         "code{color:#666;font-size:.8rem}@media(prefers-color-scheme:dark){body{background:#000;color:#eee}}</style>"
-        f"<h1>{error.status}</h1><p>{html.escape(error.sentence)}</p><p>{html.escape(error.advice)}</p>"
+        f"<h1>{error.status}</h1><p>{html.escape(error.sentence)}</p><p>{html.escape(error.advice)}</p>{onward}"
         f"<p><code>{error.code} {html.escape(request_id)}</code></p></html>\n"
     )
 

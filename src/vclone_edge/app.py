@@ -21,7 +21,7 @@ from typing import Any, Final
 from vclone_core.errors import Internal, Invalid, VcloneError
 from vclone_core.log import get_log
 from vclone_core.plugins import load_plugins
-from vclone_core.rules.answers import SERVER, Answer, answer_error
+from vclone_core.rules.answers import HIDDEN, SERVER, Answer, answer_error
 from vclone_core.rules.decisions import Headers
 from vclone_core.rules.forwarding import Forward
 from vclone_core.rules.objectkeys import blob_key
@@ -191,8 +191,10 @@ class _Exchange:
                     return
             settled = await settle(self.parts, request)
             self.parts.remembered.keep(self.scope, request, settled)
+            if settled.site.protection is not None:
+                self.say(*HIDDEN)
             if isinstance(settled.answer, Forward):
-                await self.pass_on(settled.answer, settled, request)
+                await self.pass_on(settled.answer, settled, settled.request)
                 return
             await self.drain(request)
             await self.answer_settled(settled.answer, settled)

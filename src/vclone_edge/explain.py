@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 
 from vclone_core.errors import BadTarget, VcloneError
 from vclone_core.models import Route, Site
-from vclone_core.rules.answers import Answer, answer_error
+from vclone_core.rules.answers import HIDDEN, Answer, answer_error
 from vclone_core.rules.decisions import Decision, Headers
 from vclone_core.rules.forwarding import Forward
 from vclone_core.rules.templates import quote_url
@@ -34,7 +34,8 @@ class Explanation:
 
     `object_key` is what would be read from the object store, `file` the manifest's name for it, `is_earlier` whether
     only an earlier build had it. `server_url` is where another server would be asked: what it answers isn't known, so
-    `status` is None then, and `headers` are those that the rules add. `error_code` says which of the edge's own pages
+    `status` is None then, and `headers` are those that the rules add. `opened_by` is what let the request into a
+    protected site, empty where nothing did; None: it isn't protected. `error_code` says which of the edge's own pages
     would be sent.
     """
 
@@ -44,6 +45,7 @@ class Explanation:
     path: str | None
     site: Site | None
     is_stale: bool
+    opened_by: str | None
     decision: Decision | None
     rules: tuple[AppliedRule, ...]
     file: str | None
@@ -66,13 +68,17 @@ async def explain(
     answer: Answer | Forward
     host = path = site = decision = file = object_key = server_url = None
     is_stale = is_earlier = False
+    opened_by: str | None = None
     rules: tuple[AppliedRule, ...] = ()
     try:
         request = read_request(scope)
         host, path = request.host, request.path
         site = (await parts.resolver.resolve(host)).site
+        opened_by = None if site.protection is None else ""
         settled = await settle(parts, request)
         answer, is_stale = settled.answer, settled.is_stale
+        if site.protection is not None:
+            opened_by = settled.opened_by
         if settled.compiled is not None and settled.decision is not None:
             decision, is_earlier = settled.decision, settled.is_earlier
             routes = settled.compiled.manifest.routes
@@ -85,6 +91,10 @@ async def explain(
             object_key = find_extent(settled.project_id, answer).key
     except VcloneError as error:
         answer = answer_error(error)
+    headers_said = answer.rewrite.headers if isinstance(answer, Forward) else answer.headers
+    if site is not None and site.protection is not None:
+        hidden = dict(HIDDEN)
+        headers_said = (*(pair for pair in headers_said if pair[0] not in hidden), *HIDDEN)
     return Explanation(
         url=url,
         method=method,
@@ -92,6 +102,7 @@ async def explain(
         path=path,
         site=site,
         is_stale=is_stale,
+        opened_by=opened_by,
         decision=decision,
         rules=rules,
         file=file,
@@ -99,7 +110,7 @@ async def explain(
         object_key=object_key,
         server_url=server_url,
         status=None if isinstance(answer, Forward) else answer.status,
-        headers=answer.rewrite.headers if isinstance(answer, Forward) else answer.headers,
+        headers=headers_said,
         error_code=None if isinstance(answer, Forward) or answer.error is None else answer.error.code,
     )
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import secrets
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -16,6 +17,7 @@ from vclone_core.rules.answers import (
     CompiledManifest,
     answer_decision,
     answer_redirect,
+    answer_sent,
     decide,
     may_be_before,
 )
@@ -24,6 +26,7 @@ from vclone_core.rules.earlier import DAY_S
 from vclone_core.rules.forwarding import Forward
 from vclone_core.rules.hosts import parse_host
 from vclone_core.rules.objectkeys import manifest_key
+from vclone_core.rules.protection import Allowed, Sent, decide_visit
 from vclone_core.rules.requests import Request, check_framing, find_hosts, join_fields
 from vclone_core.rules.targets import parse_query, parse_target
 from vclone_core.rules.templates import quote_path
@@ -42,15 +45,17 @@ _hosts: dict[bytes, str] = {}
 class Settled:
     """What a request comes to: an answer, or the server that gives it.
 
-    `compiled` None: answered before any manifest was needed. Else it made the decision: the site's own manifest, or
-    that of the site before.
+    `request` is as the site may see it: what opened a protected one, `opened_by`, is taken out. `compiled` None:
+    answered before any manifest was needed. Else it made the decision: the site's own, or that of the site before.
     """
 
     site: Site
+    request: Request
     answer: Answer | Forward
     is_stale: bool
     compiled: CompiledManifest | None = None
     decision: Decision | None = None
+    opened_by: str = ""
 
     @property
     def project_id(self) -> str:
@@ -60,7 +65,7 @@ class Settled:
     @property
     def is_indexed(self) -> bool:
         """Whether search engines may list the host."""
-        return self.site.kind in INDEXED
+        return is_indexed(self.site)
 
     @property
     def is_earlier(self) -> bool:
@@ -112,11 +117,19 @@ async def settle(parts: EdgeParts, request: Request) -> Settled:
     known = await parts.resolver.resolve(request.host)
     site = known.site
     is_stale = parts.cache.is_stale(known)
-    if site.protection is not None:
-        raise SiteProtected()
-    is_indexed = site.kind in INDEXED
+    opened_by = ""
     if site.redirect_to is not None:
-        return Settled(site, answer_redirect(_build_location(parts, site.redirect_to, request), 308), is_stale)
+        location = _build_location(parts, site.redirect_to, request)
+        return Settled(site, request, answer_redirect(location, 308), is_stale)
+    if site.protection is not None:
+        origin = f"{request.scheme}://{build_authority(parts, request)}"
+        mark = secrets.token_urlsafe(16)
+        visit = decide_visit(site.protection, request, origin=origin, now_s=time.time(), mark=mark)
+        if isinstance(visit, Sent):
+            return Settled(site, request, answer_sent(visit), is_stale)
+        if not isinstance(visit, Allowed):
+            raise SiteProtected()
+        request, opened_by = visit.request, visit.by
     compiled = parts.manifests.find(site)
     if compiled is None:
         compiled, is_fallback = await _load_manifest(parts, known)
@@ -129,8 +142,13 @@ async def settle(parts: EdgeParts, request: Request) -> Settled:
     decision = decide(compiled, request, since_s=since_s)
     if since_s is not None and site.shown_before and may_be_before(compiled, decision, request.path):
         compiled, decision = await _look_before(parts, site, request, since_s) or (compiled, decision)
-    answer = answer_decision(compiled, decision, request, is_indexed=is_indexed)
-    return Settled(site, answer, is_stale, compiled, decision)
+    answer = answer_decision(compiled, decision, request, is_indexed=is_indexed(site))
+    return Settled(site, request, answer, is_stale, compiled, decision, opened_by)
+
+
+def is_indexed(site: Site) -> bool:
+    """Say whether search engines may list a host."""
+    return site.kind in INDEXED and site.protection is None
 
 
 async def _look_before(

@@ -96,6 +96,8 @@ class Remembered:
         raw, compiled, decision = scope.get("raw_path"), settled.compiled, settled.decision
         if compiled is None or decision is None or settled.is_stale or raw is None or len(raw) > PATH_LIMIT:
             return
+        if settled.site.protection is not None:
+            return  # who asks has a part in it
         if request.method not in ("GET", "HEAD") or compiled.manifest.deployment_id != settled.site.deployment_id:
             return
         # Files of builds before come and go with time.

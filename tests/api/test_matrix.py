@@ -20,12 +20,13 @@ from vclone_core.actions import (
     invitations,
     owners,
     projects,
+    protection,
     sessions,
     tokens,
     variables,
+    webhooks,
 )
-from vclone_core.actions import accounts, hooks, invitations, owners, projects, sessions, tokens, variables, webhooks
-from vclone_core.models import Actor, Deployment, Project
+from vclone_core.models import Actor, Covers, Deployment, Project
 from vclone_core.rules.access import PERMISSIONS, SCOPES
 from vclone_core.rules.outgoing import EVENTS
 from vclone_core.rules.variables import NewVariable
@@ -59,6 +60,16 @@ MATRIX = {
     "POST /api/projects/<project>/deploy-key": "-0x++++xx++",
     "PUT /api/projects/<project>/deploy-key/hosts": "-0x++++xx++",
     "DELETE /api/projects/<project>/deploy-key": "-0x++++xx++",
+    "GET /api/projects/<project>/protection": "-0+++++++++",
+    "PATCH /api/projects/<project>/protection": "-0x++++xx++",
+    "PUT /api/projects/<project>/protection/password": "-0x++++xx++",
+    "DELETE /api/projects/<project>/protection/password": "-0x++++xx++",
+    "POST /api/projects/<project>/protection/revoke": "-0x++++xx++",
+    "POST /api/projects/<project>/protection/bypass": "-0x++++xx++",
+    "DELETE /api/projects/<project>/protection/bypass": "-0x++++xx++",
+    "GET /api/projects/<project>/protection/links": "-0+++++++++",
+    "POST /api/projects/<project>/protection/links": "-0x++++x+++",
+    "DELETE /api/projects/<project>/protection/links/<link>": "-0x++++x+++",
     "GET /api/git-tokens": "-+x+++xxx++",
     "PUT /api/git-tokens/<host>": "-+xx++xxxx+",
     "DELETE /api/git-tokens/<host>": "-+xx+0xxxx0",  # the first of a team that asks finds what was put there
@@ -237,6 +248,11 @@ class World:
         await deploykeys.create_key(self.api.platform, self.api.owner, self.project)
         return {"known_hosts": ""}
 
+    async def fresh_link(self, _caller: str) -> str:
+        await protection.set_covers(self.api.platform, self.api.owner, self.project, Covers.PREVIEWS)
+        made, _ = await protection.create_link(self.api.platform, self.api.owner, self.project, of=self.deployment.id)
+        return made.id
+
     async def fresh_variable(self, _caller: str) -> str:
         asked = NewVariable(f"K_{secrets.token_hex(8)}", "v", ("preview",))
         (made,) = await variables.save_variables(self.api.platform, self.api.owner, self.project, [asked])
@@ -268,6 +284,9 @@ BODIES: dict[str, Callable[[World], dict[str, Any]]] = {
     "PATCH /api/env/<project>/<variable>": lambda w: {"value": "w"},
     "POST /api/domains/projects/<project>": lambda w: {"host": f"{secrets.token_hex(4)}.example"},
     "PATCH /api/domains/<domain>": lambda w: {"branch": "next"},
+    "PATCH /api/projects/<project>/protection": lambda w: {"covers": "previews"},
+    "PUT /api/projects/<project>/protection/password": lambda w: {"password": "open-sesame"},
+    "POST /api/projects/<project>/protection/links": lambda w: {"of": w.deployment.id},
     "PATCH /api/projects/<project>/retention": lambda w: {"preview_days": 7},
     "POST /api/projects/<project>/collect": lambda w: {"dry_run": True},
     "POST /api/projects/<project>/blobs/missing": lambda w: {"sha256": []},
@@ -308,6 +327,7 @@ FRESH: dict[str, Callable[[World, str], Awaitable[str]]] = {
     "<domain>": World.fresh_domain,
     "<webhook>": World.fresh_webhook,
     "<delivery>": World.fresh_delivery,
+    "<link>": World.fresh_link,
 }
 QUERIES: dict[str, Callable[[World], dict[str, str]]] = {
     "GET /api/deployments/<deployment>/diff": lambda w: {"to": w.deployment.id},
@@ -403,6 +423,9 @@ async def test_a_restricted_member_finds_no_other_project(world: World) -> None:
         ("GET", f"/api/projects/{hidden.name}", None),
         ("GET", f"/api/env/{hidden.name}", None),
         ("GET", f"/api/env/{hidden.name}/values", None),
+        ("GET", f"/api/projects/{hidden.id}/protection", None),
+        ("PATCH", f"/api/projects/{hidden.id}/protection", {"covers": "off"}),
+        ("POST", f"/api/projects/{hidden.id}/protection/links", {"of": "main"}),
         ("POST", f"/api/env/{hidden.name}", {"variables": [{"key": "K", "value": "v"}]}),
         ("GET", f"/api/projects/{hidden.id}", None),
         ("PATCH", f"/api/projects/{hidden.id}", {"is_publishing_paused": True}),

@@ -14,7 +14,7 @@ from tests.build.working import finish, make_project
 from tests.contracts.runners import make_podman, make_process
 from tests.git_server import GitServer
 
-from vclone_core.actions import deployments, publishing
+from vclone_core.actions import deployments, sites
 from vclone_core.actions.platform import Platform
 from vclone_core.actions.projects import create_project
 from vclone_core.build.logsink import LogSink
@@ -83,7 +83,7 @@ async def is_gone(platform: Platform, done: Deployment) -> None:
     builds = platform.settings.data_dir / "builds"
     assert list(builds.iterdir()) == []
     assert list_left(builds) == []
-    assert await publishing.resolve_host(platform, "app.localhost") is None
+    assert await sites.resolve_host(platform, "app.localhost") is None
     assert await platform.objects.head(manifest_key(done.project_id, done.id)) is None
 
 

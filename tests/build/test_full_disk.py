@@ -14,7 +14,7 @@ from tests.build.conftest import Place
 from tests.build.working import make_project
 from tests.disks import fill, small_disk
 
-from vclone_core.actions import deployments, publishing
+from vclone_core.actions import deployments, sites
 from vclone_core.actions.platform import open_platform
 from vclone_core.embedded.postgres import start_postgres
 from vclone_core.embedded.rundirs import make_run_dir, remove_run_dir
@@ -99,7 +99,7 @@ async def test_a_database_whose_disk_is_full_answers_and_works_when_there_is_roo
                     for _ in range(20):
                         await buildlogs.append(platform.db, claim.fence, lines, cap_bytes=10**9)
                 # Reading goes on, and so does a write that needs no room.
-                assert await publishing.resolve_host(platform, "shop.localhost") is None
+                assert await sites.resolve_host(platform, "shop.localhost") is None
                 ballast.unlink()
                 assert await buildlogs.append(platform.db, claim.fence, lines[:1], cap_bytes=10**9) is not None
         finally:

@@ -19,7 +19,7 @@ from tests.build.working import make_project
 from tests.contracts.runners import make_podman, make_process
 from tests.git_server import GitServer
 
-from vclone_core.actions import deployments, publishing
+from vclone_core.actions import deployments, publishing, sites
 from vclone_core.actions.platform import Platform
 from vclone_core.actions.projects import create_project
 from vclone_core.build.worker import Worker, pipeline_with
@@ -146,7 +146,7 @@ class Place:
         await task
 
     async def shown(self, project: Project) -> str | None:
-        site = await publishing.resolve_host(self.platform, f"{project.name}.localhost")
+        site = await sites.resolve_host(self.platform, f"{project.name}.localhost")
         return site.deployment_id if site else None
 
     async def read_manifest(self, deployment: Deployment) -> Manifest:

@@ -6,7 +6,7 @@ import pytest
 from tests.build.working import finish, make_project, upload, working
 from tests.git_server import GitServer
 
-from vclone_core.actions import deployments, publishing
+from vclone_core.actions import deployments, sites
 from vclone_core.actions.platform import Platform
 from vclone_core.models import Source, State
 from vclone_core.rules.manifests import decode_manifest
@@ -27,7 +27,7 @@ async def test_git_repository_goes_live_with_its_commit_and_log(platform: Platfo
     assert set(done.step_seconds) >= {"clone", "detect", "install", "build", "collect", "optimise", "upload", "publish"}
     lines = await buildlogs.read(platform.db, done.id)
     assert [line.number for line in lines] == list(range(1, len(lines) + 1))
-    site = await publishing.resolve_host(platform, "shop.localhost")
+    site = await sites.resolve_host(platform, "shop.localhost")
     assert site is not None
     async with platform.objects.open(site.manifest_key) as body:
         manifest = decode_manifest(b"".join([chunk async for chunk in body.chunks]))

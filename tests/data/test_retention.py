@@ -21,7 +21,7 @@ import pytest
 from pydantic import SecretStr
 from tests.contracts import s3_servers
 
-from vclone_core.actions import deployments, projects, publishing, retention
+from vclone_core.actions import deployments, projects, publishing, retention, sites
 from vclone_core.actions.owners import ensure_owner
 from vclone_core.actions.platform import Platform, open_platform
 from vclone_core.errors import BlobsCollected, CollectionRuns, MissingBlobs, NotFound
@@ -124,7 +124,7 @@ async def test_old_previews_go_with_their_hosts_and_what_only_they_needed(site: 
     assert [(one.id, one.reason) for one in done.deployments] == [(old.id, "age")]
     assert before - await site.stored() == {f"{old.id}/manifest.json", f"blobs/{sha(b'only old')}"}
     assert done.objects == 1 and done.bytes == len(b"only old")
-    assert await publishing.resolve_host(site.platform, host) is None
+    assert await sites.resolve_host(site.platform, host) is None
     moves = [move async for move in tell_moves(site.platform)]
     assert (host, None) in moves
     with pytest.raises(NotFound):
@@ -159,7 +159,7 @@ async def test_the_newest_of_production_are_there_to_go_back_to(site: Site) -> N
     await site.age(10)
     assert [one.id for one in (await site.collect()).deployments] == [made[0].id, made[1].id]
     await publishing.rollback(site.platform, site.world.actor, site.project)
-    shown = await publishing.resolve_host(site.platform, f"{site.project.name}.localhost")
+    shown = await sites.resolve_host(site.platform, f"{site.project.name}.localhost")
     assert shown is not None and shown.deployment_id == made[2].id
 
 

@@ -93,10 +93,16 @@ class WholePlatform:
         self.process.send_signal(signal.SIGINT)
         return self.process.wait(60)
 
-    def run(self, *words: str, cwd: Path | None = None, timeout_s: float = 100) -> Done:
-        """Run one `vclone` command to its end."""
+    def run(self, *words: str, cwd: Path | None = None, timeout_s: float = 100, typed: str | None = None) -> Done:
+        """Run one `vclone` command to its end; `typed` comes by a pipe."""
         done = subprocess.run(
-            [*VCLONE, *words], cwd=cwd or self.home, env=self.environ, capture_output=True, text=True, timeout=timeout_s
+            [*VCLONE, *words],
+            cwd=cwd or self.home,
+            env=self.environ,
+            capture_output=True,
+            text=True,
+            timeout=timeout_s,
+            input=typed,
         )
         return Done(done.returncode, done.stdout, done.stderr)
 

@@ -15,6 +15,7 @@ from tests.edge.conftest import Platform, eventually
 
 from vclone_core.models import AliasKind, Route
 from vclone_core.rules.objectkeys import blob_key
+from vclone_core.rules.sites import CLOSED
 from vclone_edge.app import build_app, make_app
 from vclone_edge.blobs import ADMIT_BYTES
 from vclone_edge.explain import explain
@@ -195,9 +196,9 @@ async def test_host_that_redirects_keeps_path_and_query(client: Client, platform
 
 
 async def test_protected_site_is_closed(client: Client, platform: Platform) -> None:
-    await platform.publish("secret.localhost", FILES, protection="members")
+    await platform.publish("secret.localhost", FILES, protection=CLOSED)
     reply = await client.get("http://secret.localhost/")
-    assert reply.status == 403
+    assert reply.status == 401
     assert FILES["/index.html"] not in reply.body
 
 

@@ -10,12 +10,14 @@ from tests.edge.client import Client, Reply
 from tests.edge.conftest import Platform, eventually
 
 from vclone_core.models import Route
+from vclone_core.rules.sites import CLOSED
 from vclone_edge.app import build_app
 from vclone_edge.parts import EdgeParts
 
 HOST = "shop.localhost"
 PAGE, SCRIPT = b"<h1>shop</h1>" * 20, b"let a = 1;" * 100
 FILES = {"/index.html": PAGE, "/app.11111a11.js": SCRIPT, "/docs/404.html": b"no such page of the docs"}
+SCOPE: dict[str, Any] = {"method": "GET", "http_version": "1.1", "raw_path": b"/"}
 ROUTES = (
     Route(src="/old", status=308, headers={"location": "/new"}),
     Route(src="/mine", has=({"type": "header", "key": "x-me"},), dest="/index.html"),
@@ -116,9 +118,10 @@ async def test_a_publish_is_seen_by_the_next_request(shop: EdgeParts, platform: 
 async def test_a_protected_or_removed_site_is_gone_at_once(shop: EdgeParts, platform: Platform) -> None:
     client = Client(build_app(shop))
     await client.get(f"http://{HOST}/")
-    site = await platform.publish(HOST, FILES, protection="login")
+    site = await platform.publish(HOST, FILES, protection=CLOSED)
     await eventually(lambda: shop.control.version == site.version)
-    assert (await client.get(f"http://{HOST}/")).status in (401, 403)
+    assert (await client.get(f"http://{HOST}/")).status == 401
+    assert shop.remembered.recall({**SCOPE, "headers": [(b"host", HOST.encode())]}) is None
 
 
 async def test_hosts_that_are_due_are_asked_about(platform: Platform) -> None:

@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Final
 
 from ..guard import Route
-from . import domains, git, people, projects, teams, webhooks
+from . import domains, git, people, projects, protection, teams, webhooks
 
 
 def find_made(routes: Iterable[Route]) -> Iterator[Route]:
@@ -19,5 +19,5 @@ def find_made(routes: Iterable[Route]) -> Iterator[Route]:
         yield replace(route, made_at=route.path) if makes else route
 
 
-_AREAS: Final = (projects, git, domains, people, teams, webhooks)
+_AREAS: Final = (projects, git, domains, protection, people, teams, webhooks)
 ROUTES: Final[tuple[Route, ...]] = tuple(find_made(route for area in _AREAS for route in area.ROUTES))

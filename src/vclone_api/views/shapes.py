@@ -301,6 +301,15 @@ class CalledHook(TypedDict):
     state: str
 
 
+class SiteProtection(TypedDict):
+    key: str
+    enter_url: str
+    members: int | None
+    password: int | None
+    links: list[str]
+    bypass: str | None
+
+
 class SiteShape(TypedDict):
     host: str
     project_id: str
@@ -308,7 +317,7 @@ class SiteShape(TypedDict):
     manifest_key: str
     kind: str
     version: int
-    protection: str | None
+    protection: SiteProtection | None
     redirect_to: str | None
 
 

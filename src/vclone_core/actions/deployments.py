@@ -9,7 +9,8 @@ from vclone_core.actions.announcing import announce_change
 from vclone_core.actions.newids import new_id
 from vclone_core.actions.platform import Platform
 from vclone_core.actions.projects import change_settings, missing_of
-from vclone_core.actions.publishing import promote, publish, resolve_host, rollback, wait_receipts
+from vclone_core.actions.publishing import promote, publish, rollback, wait_receipts
+from vclone_core.actions.sites import resolve_host
 from vclone_core.errors import EmptySource, MissingBlobs, NotFound
 from vclone_core.models import (
     Actor,

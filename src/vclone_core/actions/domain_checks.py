@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Final
 from vclone_core.actions import audit
 from vclone_core.actions.domains import Shifts, find_domain, make_token, target_of
 from vclone_core.actions.platform import Platform
-from vclone_core.actions.publishing import lock_moves
+from vclone_core.actions.sites import lock_moves
 from vclone_core.errors import VcloneError
 from vclone_core.log import get_log
 from vclone_core.models import HELD, Actor, Domain, DomainState

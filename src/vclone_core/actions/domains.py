@@ -11,7 +11,8 @@ from urllib.parse import urlsplit
 from vclone_core.actions.announcing import Moved, announce_moves
 from vclone_core.actions.newids import new_id
 from vclone_core.actions.platform import Platform
-from vclone_core.actions.publishing import lock_moves, show_domain
+from vclone_core.actions.publishing import show_domain
+from vclone_core.actions.sites import lock_moves
 from vclone_core.errors import Conflict, Duplicate, InvalidFields, Limited, NotFound
 from vclone_core.models import Actor, AliasKind, DnsRecord, Domain, DomainState, FieldProblem, Project
 from vclone_core.rules.access import require

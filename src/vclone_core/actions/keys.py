@@ -67,6 +67,11 @@ def webhook_identity(webhook_id: str) -> str:
     return f"webhooks/{webhook_id}/secret"
 
 
+def signing_key_identity(project_id: str) -> str:
+    """Return what the key is bound to that signs a project's passes."""
+    return f"project_protection/{project_id}/signing_key"
+
+
 SEALED: Final = (
     SealedColumn("webhooks", "list_sealed_webhooks", "replace_sealed_webhook", lambda row: webhook_identity(row["id"])),
     SealedColumn(
@@ -85,6 +90,12 @@ SEALED: Final = (
         "git_tokens", "list_sealed_git_tokens", "replace_sealed_git_token", lambda row: git_token_identity(row["id"])
     ),
     SealedColumn("environment_variables", "list_sealed_variables", "replace_sealed_variable", variable_identity),
+    SealedColumn(
+        "project_protection",
+        "list_sealed_signing_keys",
+        "replace_sealed_signing_key",
+        lambda row: signing_key_identity(row["id"]),
+    ),
 )
 
 

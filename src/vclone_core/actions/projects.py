@@ -120,10 +120,10 @@ def change_settings(settings: ProjectSettings, changes: Mapping[str, Any]) -> Pr
 
 
 async def delete_project(platform: Platform, actor: Actor, project: Project) -> None:
-    """Delete a project: its hosts answer nothing at once, its builds end, its variables go, its name is free again."""
+    """Delete a project: its hosts answer nothing at once, its builds end, its secrets go, its name is free again."""
     require(actor, "delete a project")
     await remove_aliases(platform, actor, project)
-    for query in ("delete_variables", "delete_deploy_key", "delete_git_connection"):
+    for query in ("delete_variables", "delete_deploy_key", "delete_git_connection", "delete_protection"):
         await platform.db.execute(query, project.id)
     for deployment in await queue.cancel_orphans(platform.db):
         await announce_change(platform, deployment)

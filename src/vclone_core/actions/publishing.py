@@ -1,8 +1,8 @@
 """The last arrow of a deploy: aliases move in one transaction, then the edges are told. Promoting and rolling back
 move aliases too, and build nothing.
 
-Every move takes one lock until its commit and a number from one sequence: the order of versions is the order of
-commits, and no edge that has seen version n can have missed an earlier one.
+Every move takes the lock of `sites.py` until its commit: no edge that has seen version n can have missed an earlier
+one.
 """
 
 from __future__ import annotations
@@ -11,10 +11,10 @@ import hashlib
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Final
 
 from vclone_core.actions.announcing import Moved, announce_change, announce_moves
 from vclone_core.actions.platform import Platform
+from vclone_core.actions.sites import build_site, lock_moves
 from vclone_core.errors import Cancelled, NoEarlierDeployment, NotFound, PublishFailed, StaleAttempt, WrongState
 from vclone_core.models import (
     Actor,
@@ -26,7 +26,6 @@ from vclone_core.models import (
     EdgeReceipt,
     Manifest,
     Project,
-    Site,
     State,
     Step,
 )
@@ -40,9 +39,6 @@ from vclone_core.rules.sites import encode_site
 from vclone_core.stores import buildlogs, events, records
 from vclone_core.stores.postgres import Record, Transaction
 from vclone_core.stores.redis import deployment_channel
-
-# Held by every transaction that moves an alias.
-_MOVES_LOCK: Final = 0x76636C6F6E6503
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +63,7 @@ async def publish(platform: Platform, claim: Claim, manifest: Manifest) -> Publi
     started = time.monotonic()
     stored, sha256 = await _store_manifest(platform, manifest)
     async with platform.db.transaction() as tx:
-        await tx.fetch_one("lock_aliases", _MOVES_LOCK)
+        await lock_moves(tx)
         row = await _lock_held(tx, claim)
         project = await _fetch_project(tx, row["project_id"])
         if row["state"] == State.READY:
@@ -78,7 +74,7 @@ async def publish(platform: Platform, claim: Claim, manifest: Manifest) -> Publi
         else:
             points = await _decide_points(platform, tx, project, records.deployment_from(row))
             deployment = await _make_ready(platform, tx, claim, points, stored, sha256, started)
-            moves = await _move(tx, deployment, points, reason="publish", actor_id=row["created_by"])
+            moves = await _move(platform, tx, deployment, points, reason="publish", actor_id=row["created_by"])
     await announce_moves(platform, project, moves)
     await announce_change(platform, deployment, project)
     return Published(deployment, tuple(move.alias for move in moves))
@@ -94,7 +90,7 @@ async def promote(platform: Platform, actor: Actor, deployment_id: str) -> tuple
     if deployment is None:
         raise NotFound(what="deployment")
     async with platform.db.transaction() as tx:
-        await tx.fetch_one("lock_aliases", _MOVES_LOCK)
+        await lock_moves(tx)
         project = await _fetch_project(tx, deployment.project_id)
         await tx.execute("pause_publishing", project.id, False)
         moves = await _show_in_production(platform, tx, project, deployment.id, reason="promote", actor=actor)
@@ -111,7 +107,7 @@ async def rollback(
     """
     require(actor, "roll back")
     async with platform.db.transaction() as tx:
-        await tx.fetch_one("lock_aliases", _MOVES_LOCK)
+        await lock_moves(tx)
         project = await _fetch_project(tx, project.id, team_id=actor.team_id)
         if to is None:
             to = await _find_previous(tx, project)
@@ -123,7 +119,7 @@ async def rollback(
 async def remove_aliases(platform: Platform, actor: Actor, project: Project) -> None:
     """Delete a project's row, its aliases and its domains in one transaction; raise `NotFound` when it is gone."""
     async with platform.db.transaction() as tx:
-        await tx.fetch_one("lock_aliases", _MOVES_LOCK)
+        await lock_moves(tx)
         if not await tx.execute("delete_project", project.id, actor.team_id):
             raise NotFound(what="project")
         gone = await tx.fetch("remove_aliases", project.id, "delete", actor.user_id)
@@ -135,7 +131,7 @@ async def remove_aliases(platform: Platform, actor: Actor, project: Project) -> 
 async def remove_deployment(platform: Platform, deployment_id: str) -> bool:
     """Delete a deployment's row and its own hosts, unless it is pinned, unfinished, or shown by a host of others."""
     async with platform.db.transaction() as tx:
-        await tx.fetch_one("lock_aliases", _MOVES_LOCK)
+        await lock_moves(tx)
         if await tx.fetch_one("lock_removable", deployment_id) is None:
             return False
         gone = await tx.fetch("remove_deployment_aliases", deployment_id, "retention")
@@ -152,7 +148,7 @@ async def retire_branch(platform: Platform, project: Project, ref: str, *, reaso
     """
     cancelled = decide_state(State.QUEUED, Event.CANCEL).value
     async with platform.db.transaction() as tx:
-        await tx.fetch_one("lock_aliases", _MOVES_LOCK)
+        await lock_moves(tx)
         ended = await tx.fetch("cancel_unfinished_of_ref", project.id, ref, reason, cancelled)
         gone = await tx.fetch("remove_branch_alias", project.id, ref, reason)
     if gone:
@@ -169,7 +165,7 @@ async def retire_branch(platform: Platform, project: Project, ref: str, *, reaso
 async def show_on_branch(platform: Platform, project: Project, deployment_id: str) -> None:
     """Point the host of a ready deployment's branch at it, where that host is gone."""
     async with platform.db.transaction() as tx:
-        await tx.fetch_one("lock_aliases", _MOVES_LOCK)
+        await lock_moves(tx)
         deployment = await records.fetch_deployment_by_id(tx, deployment_id)
         if deployment is None or deployment.state is not State.READY or deployment.source.ref is None:
             return
@@ -180,24 +176,6 @@ async def show_on_branch(platform: Platform, project: Project, deployment_id: st
         point = Point(branch_host(project.name, ref, platform.settings.base_domain), AliasKind.BRANCH, ref)
         moves = await _move(tx, deployment, [point], reason="reopen", actor_id=None)
     await announce_moves(platform, project, moves)
-
-
-async def resolve_host(platform: Platform, host: str) -> Site | None:
-    """Return what an edge needs to answer `host` (lower-case, without port); None when no alias has it."""
-    row = await platform.db.fetch_one("fetch_alias", host)
-    if row is None:
-        return None
-    return replace(
-        _site(records.alias_from(row)),
-        previous_deployment_id=row["previous_deployment_id"],
-        newest_deployment_id=row["newest_deployment_id"],
-        redirect_to=row["redirect_to"],
-    )
-
-
-async def lock_moves(tx: Transaction) -> None:
-    """Wait until this transaction is the one that may move aliases; until its commit no other may."""
-    await tx.fetch_one("lock_aliases", _MOVES_LOCK)
 
 
 async def show_domain(tx: Transaction, domain: Domain, *, actor_id: str | None) -> tuple[list[Moved], int]:
@@ -339,12 +317,19 @@ async def _show_in_production(
     points = production_points(
         project, base_domain=platform.settings.base_domain, custom_hosts=standing["custom_hosts"]
     )
-    return await _move(tx, deployment, points, reason=reason, actor_id=actor.user_id)
+    return await _move(platform, tx, deployment, points, reason=reason, actor_id=actor.user_id)
 
 
 async def _move(
-    tx: Transaction, deployment: Deployment, points: Sequence[Point], *, reason: str, actor_id: str | None
+    platform: Platform,
+    tx: Transaction,
+    deployment: Deployment,
+    points: Sequence[Point],
+    *,
+    reason: str,
+    actor_id: str | None,
 ) -> list[Moved]:
+    policy = await records.fetch_policy(tx, deployment.project_id)
     moves = []
     for point in points:
         alias = Alias(point.host, deployment.project_id, deployment.id, point.kind, version=0)
@@ -355,7 +340,7 @@ async def _move(
             alias.deployment_id,
             alias.kind.value,
             point.branch,
-            encode_site(_site(alias)),
+            encode_site(build_site(platform.settings, alias, point.branch, policy)),
             reason,
             actor_id,
         )
@@ -363,14 +348,3 @@ async def _move(
             raise PublishFailed(what=f"the host {point.host} belongs to another project", hint="Rename one of the two.")
         moves.append(Moved(replace(alias, version=row["version"]), row["previous_deployment_id"]))
     return moves
-
-
-def _site(alias: Alias) -> Site:
-    return Site(
-        host=alias.host,
-        project_id=alias.project_id,
-        deployment_id=alias.deployment_id,
-        manifest_key=manifest_key(alias.project_id, alias.deployment_id),
-        kind=alias.kind,
-        version=alias.version,
-    )

@@ -6,11 +6,12 @@ from collections.abc import Sequence
 
 from vclone_core.actions.newids import new_id
 from vclone_core.actions.platform import Platform
+from vclone_core.actions.protection import end_passes_of_members
 from vclone_core.errors import Conflict, Duplicate, Forbidden, InvalidFields, LastOwner, NameTaken, NotFound
 from vclone_core.models import Actor, FieldProblem, Membership, Team, User
 from vclone_core.rules.access import ROLES, may_give, require
 from vclone_core.rules.names import parse_team_slug, slug_of
-from vclone_core.stores import records
+from vclone_core.stores import events, records
 from vclone_core.stores.postgres import Queries, Record
 
 
@@ -129,6 +130,10 @@ async def change_member(
             if await tx.execute("insert_member_projects", actor.team_id, user_id, names) != len(names):
                 raise NotFound(what="project", hint="One of the projects named is none of the team's.")
         after = await tx.fetch_one("list_members", actor.team_id, user_id)
+        told = 0
+        if is_restricted:
+            told = await end_passes_of_members(tx, platform, actor.team_id, actor_id=actor.user_id)
+    await _tell(platform, told)
     assert after is not None
     return _membership_from(after, await find_team(platform, actor))
 
@@ -151,6 +156,13 @@ async def remove_member(platform: Platform, actor: Actor, user_id: str) -> None:
         await tx.execute("delete_member", actor.team_id, user_id)
         await tx.execute("revoke_tokens_of_member", actor.team_id, user_id)
         await tx.execute("forget_team_choice", actor.team_id, user_id)
+        told = await end_passes_of_members(tx, platform, actor.team_id, actor_id=actor.user_id)
+    await _tell(platform, told)
+
+
+async def _tell(platform: Platform, version: int) -> None:
+    if version:
+        await events.announce_moves(platform.redis, version)
 
 
 async def _lock_team(tx: Queries, actor: Actor) -> Record:

@@ -46,6 +46,7 @@ COMMANDS: Final[dict[str, str]] = {
     "project": f"{_CLI}.project:project",
     "env": f"{_CLI}.env:env",
     "domains": f"{_CLI}.domains:domains",
+    "protection": f"{_CLI}.protection:protection",
     "hooks": f"{_CLI}.hooks:hooks",
     "webhooks": f"{_CLI}.webhooks:webhooks",
     "queue": f"{_CLI}.queue:queue",

@@ -97,6 +97,7 @@ async def ask_edge(settings: Settings, url: str, method: str, headers: Mapping[s
         "path": found.path,
         "site": None if found.site is None else asdict(found.site),
         "is_stale": found.is_stale,
+        "opened_by": found.opened_by,
         "decision": None if decision is None else type(decision).__name__.lower(),
         "rules": [
             {"number": rule.number, "src": rule.route.src, "dest": rule.route.dest, "origin": rule.route.origin}
@@ -121,6 +122,9 @@ def describe(found: Mapping[str, Any]) -> list[str]:
     else:
         stale = ", last known: the API does not answer" if found["is_stale"] else ""
         lines.append(f"resolve  {site['deployment_id']} ({site['kind']} alias, version {site['version']}{stale})")
+    if found["opened_by"] is not None:
+        opened = f"opened by {found['opened_by']}" if found["opened_by"] else "closed to this request"
+        lines.append(f"protect  {opened}")
     for rule in found["rules"]:
         words = [rule["src"], f"→ {rule['dest']}" if rule["dest"] else "", rule["origin"] and f"({rule['origin']})"]
         lines.append(f"route    rule {rule['number']}: {' '.join(word for word in words if word)}")

@@ -52,11 +52,16 @@ def print_receipts(answer: Mapping[str, Any]) -> None:
     """Print where a project points now, and which edges have switched after how long."""
     deployment = answer["deployment"]
     say(f"{deployment['project']} shows {deployment['id']}: {deployment.get('production_url') or deployment['url']}")
-    for receipt in answer["receipts"]:
+    print_edges(answer["receipts"])
+
+
+def print_edges(receipts: Sequence[Mapping[str, Any]]) -> None:
+    """Print which edges have put a change into effect, after how long."""
+    for receipt in receipts:
         after_ms = receipt["after_ms"]
         outcome = "has not answered yet" if after_ms is None else f"switched after {after_ms:.0f} ms"
         say(f"  edge {receipt['edge_id']} {outcome}")
-    if not answer["receipts"]:
+    if not receipts:
         say("  No edge is connected: each asks again when it is back.")
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from vclone_core.errors.tree import Forbidden, Invalid, NotFound, Unavailable
+from vclone_core.errors.tree import Forbidden, Invalid, NotFound, Unauthorised, Unavailable
 
 
 class BadHost(Invalid):
@@ -74,11 +74,11 @@ class RefusedByRule(Forbidden):
     code = "refused_by_rule"
 
 
-class SiteProtected(Forbidden):
+class SiteProtected(Unauthorised):
     """This deployment is protected."""
 
     code = "site_protected"
-    hint = "Ask its owner for access."
+    hint = "Sign in, or ask its owner for a link. A program sends the header x-vclone-protection-bypass."
 
 
 class AddressRefused(Forbidden):

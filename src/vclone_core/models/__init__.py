@@ -53,6 +53,7 @@ from vclone_core.models.git import (
     StatusState,
 )
 from vclone_core.models.people import Actor, ApiToken, AuditEntry, Invitation, Membership, Session, Team, User
+from vclone_core.models.protection import Covers, Policy, Protection, ShareLink
 from vclone_core.models.telling import Send, TeamEvent, Webhook
 
 __all__ = [
@@ -67,6 +68,7 @@ __all__ = [
     "BuildLimits",
     "Claim",
     "CommitStatus",
+    "Covers",
     "Delivery",
     "DeployHook",
     "Deployment",
@@ -92,8 +94,10 @@ __all__ = [
     "Pack",
     "PastDelivery",
     "Ping",
+    "Policy",
     "Project",
     "ProjectSettings",
+    "Protection",
     "PullComment",
     "PullRequest",
     "PullRequestChanged",
@@ -102,6 +106,7 @@ __all__ = [
     "Route",
     "Send",
     "Session",
+    "ShareLink",
     "Site",
     "Source",
     "SourceFile",

@@ -8,6 +8,8 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any, Literal, NamedTuple
 
+from vclone_core.models.protection import Protection
+
 
 class State(StrEnum):
     """Where a deployment stands. Transitions are the table in `rules/lifecycle.py`."""
@@ -230,7 +232,7 @@ class Site:
     manifest_key: str
     kind: AliasKind
     version: int
-    protection: str | None = None
+    protection: Protection | None = None
     redirect_to: str | None = None
     previous_deployment_id: str | None = None
     newest_deployment_id: str | None = None

@@ -58,6 +58,8 @@ PERMISSIONS: Final[Mapping[str, Permission]] = MappingProxyType(
         "approve a pull request": Permission(_MAKERS, "deploy"),
         "see domains": Permission(_EVERYBODY, "read"),
         "change domains": Permission(_MAKERS, "manage"),
+        "change protection": Permission(_MAKERS, "manage"),
+        "share a site": Permission(_MAKERS, "deploy"),
         "collect storage": Permission(_KEEPERS, "manage"),
         "see git access": Permission(_MAKERS, "manage", for_restricted=False),
         "change git access": Permission(_KEEPERS, "admin", for_restricted=False),

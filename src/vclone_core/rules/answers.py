@@ -18,6 +18,7 @@ from vclone_core.errors import (
     NotAcceptable,
     NotFound,
     RefusedByRule,
+    SiteProtected,
     Unavailable,
     VcloneError,
 )
@@ -29,6 +30,7 @@ from vclone_core.rules.earlier import may_be_earlier, top_folder
 from vclone_core.rules.forwarding import Forward, plan_forward
 from vclone_core.rules.negotiation import IDENTITY, choose_coding
 from vclone_core.rules.preconditions import allows_range, check_preconditions
+from vclone_core.rules.protection import ENTER_PATH, Sent
 from vclone_core.rules.ranges import format_content_range, parse_range
 from vclone_core.rules.requests import Request
 from vclone_core.rules.routes import match
@@ -39,6 +41,8 @@ SERVER: Final = (b"server", b"vclone")
 NOSNIFF: Final = (b"x-content-type-options", b"nosniff")
 NOINDEX: Final = (b"x-robots-tag", b"noindex")
 ALLOW: Final = (b"allow", ", ".join(METHODS).encode())
+# What every answer of a protected site says.
+HIDDEN: Final = ((b"cache-control", caching.PRIVATE), NOINDEX)
 RETRY_AFTER_S: Final = 5
 _CONDITIONAL: Final = frozenset({b"if-match", b"if-none-match", b"if-modified-since", b"if-unmodified-since", b"range"})
 _KEPT_LIMIT: Final = 16_384
@@ -267,6 +271,15 @@ def answer_redirect(location: str, status: int, headers: Headers = (), *, is_ind
     return Answer(status, tuple(fields.items()))
 
 
+def answer_sent(visit: Sent) -> Answer:
+    """Return the redirect to where a visitor of a protected site is asked, or back from there."""
+    cookie = () if visit.cookie is None else ((b"set-cookie", visit.cookie.encode()),)
+    location = (b"location", visit.location.encode("ascii", "replace"))
+    # What the address held is nothing for the next server to read.
+    referrer = (b"referrer-policy", b"no-referrer")
+    return Answer(303, (location, (b"content-length", b"0"), *cookie, referrer, *HIDDEN, SERVER))
+
+
 def _answer_refusal(decision: Refuse) -> Answer:
     if decision.status == 404:
         return answer_error(NoSuchFile())
@@ -299,7 +312,8 @@ _PAGES: Final[dict[str, Answer]] = {}
 
 
 def _build_page(error: VcloneError, request_id: str) -> Answer:
-    body = render_html(error, request_id).encode()
+    link = (ENTER_PATH, "Sign in") if isinstance(error, SiteProtected) else None
+    body = render_html(error, request_id, link=link).encode()
     fields = [
         (b"content-type", b"text/html; charset=utf-8"),
         (b"content-length", str(len(body)).encode()),
@@ -307,6 +321,10 @@ def _build_page(error: VcloneError, request_id: str) -> Answer:
         NOSNIFF,
         SERVER,
     ]
+    if isinstance(error, SiteProtected):
+        # RFC 9110 §11.6.1 asks for a challenge. This scheme is nobody's, so browsers show the page and no dialogue.
+        fields = [pair for pair in fields if pair[0] != b"cache-control"]
+        fields += [(b"www-authenticate", b"vclone"), (b"referrer-policy", b"no-referrer"), *HIDDEN]
     if isinstance(error, BadMethod):
         fields.append((b"allow", ", ".join(error.facts.get("allow", METHODS)).encode()))
     if isinstance(error, NotAcceptable):

@@ -9,6 +9,8 @@ from vclone_core.models import FileEntry
 IMMUTABLE: Final = b"public, max-age=31536000, immutable"
 CHECKED: Final = b"public, max-age=0, must-revalidate"
 NEVER: Final = b"no-store"
+# What only some may see is kept by nobody on the way (RFC 9111 §5.2.2.7), nor in the browser when access ends.
+PRIVATE: Final = b"private, no-store"
 
 
 def decide_cache_control(entry: FileEntry, status: int, said: bytes | None = None) -> bytes:

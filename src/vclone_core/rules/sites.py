@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import fields
+from dataclasses import asdict, fields
 from typing import Any, Final
 
 from vclone_core.errors import Invalid
-from vclone_core.models import AliasKind, AliasMove, Site
+from vclone_core.models import AliasKind, AliasMove, Protection, Site
 
 _FIELDS: Final = tuple(field.name for field in fields(Site))
+# A site whose protection can't be read is one that nothing opens: never one that everything does.
+CLOSED: Final = Protection("", "")
 
 
 def encode_site(site: Site) -> dict[str, Any]:
     """Return the site as a JSON object with the field names of `Site`."""
-    return {name: getattr(site, name) for name in _FIELDS} | {"kind": site.kind.value}
+    raw = {name: getattr(site, name) for name in _FIELDS} | {"kind": site.kind.value}
+    if site.protection is not None:
+        raw["protection"] = asdict(site.protection) | {"links": list(site.protection.links)}
+    return raw
 
 
 def decode_site(raw: Mapping[str, Any]) -> Site:
@@ -27,7 +32,7 @@ def decode_site(raw: Mapping[str, Any]) -> Site:
             manifest_key=raw["manifest_key"],
             kind=AliasKind(raw["kind"]),
             version=raw["version"],
-            protection=raw.get("protection"),
+            protection=_decode_protection(raw.get("protection")),
             redirect_to=raw.get("redirect_to"),
             previous_deployment_id=raw.get("previous_deployment_id"),
             newest_deployment_id=raw.get("newest_deployment_id"),
@@ -35,11 +40,26 @@ def decode_site(raw: Mapping[str, Any]) -> Site:
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise Invalid(what=f"this is no site ({error})") from error
     texts = (site.host, site.project_id, site.deployment_id, site.manifest_key)
-    options = (site.protection, site.redirect_to, site.previous_deployment_id, site.newest_deployment_id)
+    options = (site.redirect_to, site.previous_deployment_id, site.newest_deployment_id)
     is_typed = all(isinstance(text, str | None) for text in options) and type(site.version) is int
     if not is_typed or not all(isinstance(text, str) and text for text in texts):
         raise Invalid(what="this is no site (a field has a wrong type)")
     return site
+
+
+def _decode_protection(raw: Any) -> Protection | None:
+    if raw is None:
+        return None
+    try:
+        found = Protection(**{**raw, "links": tuple(raw["links"])})
+    except (TypeError, KeyError):
+        return CLOSED
+    texts = (found.key, found.enter_url, found.bypass or "", *found.links)
+    generations = (found.members, found.password)
+    is_typed = all(isinstance(text, str) for text in texts) and all(
+        generation is None or type(generation) is int for generation in generations
+    )
+    return found if is_typed else CLOSED
 
 
 def encode_move(move: AliasMove) -> dict[str, Any]:

@@ -31,6 +31,7 @@ PREFIXES: Final = {
     "browser": "vcb",  # the cookie of one try to sign in with a provider
     "state": "vco",
     "webhook": "vcw",  # signs what a webhook is sent, or sends
+    "bypass": "vcp",  # what automation sends to protected sites
 }
 _PATTERNS: Final = {
     kind: re.compile(rf"({prefix}_[{ALPHABET}]{{{LENGTH}}})([{ALPHABET}]{{{CHECK_LENGTH}}})")

@@ -12,13 +12,16 @@ from vclone_core.models import (
     Actor,
     Alias,
     AliasKind,
+    Covers,
     DeployHook,
     Deployment,
     Domain,
     DomainState,
     Failure,
+    Policy,
     Project,
     ProjectSettings,
+    ShareLink,
     Source,
     SourceFile,
     State,
@@ -148,6 +151,28 @@ def domain_from(row: Record) -> Domain:
         verified_at=row["verified_at"],
         checked_at=row["checked_at"],
         next_check_at=row["next_check_at"],
+    )
+
+
+def share_link_from(row: Record) -> ShareLink:
+    names = ("id", "project_id", "host", "name", "created_at", "expires_at")
+    return ShareLink(**{name: row[name] for name in names})
+
+
+async def fetch_policy(db: Queries, project_id: str) -> Policy | None:
+    """Return how a project's sites are protected; None: they never were."""
+    row = await db.fetch_one("fetch_policy", project_id)
+    if row is None:
+        return None
+    return Policy(
+        covers=Covers(row["covers"]),
+        key=row["key"],
+        members_generation=row["members_generation"],
+        password_generation=row["password_generation"],
+        has_password=row["has_password"],
+        bypass=row["bypass"],
+        bypass_made_at=row["bypass_made_at"],
+        links={host: tuple(ids) for host, ids in row["links"].items()},
     )
 
 

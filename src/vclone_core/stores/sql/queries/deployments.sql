@@ -82,7 +82,7 @@ with before as (
 ), newest as (
     select max(deployment_id) as id from (
         select deployment_id from alias_history
-        where project_id = $2 and kind = 'production' and $4::text in ('production', 'custom')
+        where project_id = $2 and kind = 'production' and reason <> 'protection' and $4::text in ('production', 'custom')
         order by version desc limit 32
     ) recent
 ), moved as (
@@ -127,7 +127,7 @@ returning version;
 select h.deployment_id, h.reason
 from alias_history h
 join deployments d on d.id = h.deployment_id and d.state = 'ready'
-where h.project_id = $1 and h.kind = 'production'
+where h.project_id = $1 and h.kind = 'production' and h.reason <> 'protection'
 order by h.version desc
 limit 1000;
 
@@ -138,7 +138,7 @@ where project_id = $1 and ($2::text[] is null or deployment_id = any($2))
 order by host;
 
 -- name: fetch_alias
-select a.host, a.project_id, a.deployment_id, a.kind, a.version, h.previous_deployment_id,
+select a.host, a.project_id, a.deployment_id, a.kind, a.branch, a.version, h.previous_deployment_id,
     h.site ->> 'newest_deployment_id' as newest_deployment_id, r.redirect_to
 from aliases a
 join projects p on p.id = a.project_id and p.deleted_at is null
@@ -157,7 +157,7 @@ where d.state = 'ready' and d.id in (
     union
     select max(recent.deployment_id) from (
         select deployment_id from alias_history
-        where project_id = $1 and kind = 'production' order by version desc limit 32
+        where project_id = $1 and kind = 'production' and reason <> 'protection' order by version desc limit 32
     ) recent
 )
 order by d.id desc
