@@ -24,6 +24,7 @@ from vclone_api.openapi import template_path
 from vclone_api.routes import ROUTES
 from vclone_core import hookspecs
 from vclone_core.cli import COMMANDS, vclone
+from vclone_core.cli.exits import EXIT_CODES
 from vclone_core.errors import VcloneError, every_error
 from vclone_core.plugins import load_plugins
 from vclone_core.rules.access import PERMISSIONS, ROLES, SCOPES
@@ -54,6 +55,11 @@ def write_errors() -> str:
         for error in every_error()
     ]
     return write_table(("Code", "Status", "Exit", "Sentence", "Hint"), rows)
+
+
+def write_exits() -> str:
+    """What the exit codes of `vclone` say."""
+    return write_table(("Exit", "Meaning"), [(f"`{code}`", meaning) for code, meaning in EXIT_CODES.items()])
 
 
 def write_causes() -> str:
@@ -212,6 +218,7 @@ def find_marks(table: str) -> dict[str, list[tuple[str, str]]]:
 BLOCKS: Final[dict[str, Callable[[], str]]] = {
     "settings": write_settings,
     "errors": write_errors,
+    "exits": write_exits,
     "causes": write_causes,
     "commands": write_commands,
     "hooks": write_hooks,

@@ -15,6 +15,7 @@ from importlib import import_module
 from typing import Final, NoReturn
 
 import click
+from click.shell_completion import CompletionItem
 
 from vclone_core.errors import BadSettings, Invalid, VcloneError
 from vclone_core.renderings import render_cli
@@ -31,6 +32,7 @@ COMMANDS: Final[dict[str, str]] = {
     "deploy": f"{_CLI}.deploy:deploy",
     "ls": f"{_CLI}.projects:ls",
     "inspect": f"{_CLI}.projects:inspect",
+    "alias": f"{_CLI}.alias:alias",
     "open": f"{_CLI}.projects:open_url",
     "logs": f"{_CLI}.logs:logs",
     "promote": f"{_CLI}.moves:promote",
@@ -64,6 +66,7 @@ COMMANDS: Final[dict[str, str]] = {
     "link": f"{_CLI}.linking:link",
     "detect": f"{_CLI}.detect:detect",
     "explain": f"{_CLI}.explain:explain",
+    "completion": f"{_CLI}.completion:completion",
     "tls": f"{_CLI}.tls:tls",
     "plugins": f"{_CLI}.plugins:plugins",
     "frameworks": f"{_CLI}.frameworks:frameworks",
@@ -94,6 +97,15 @@ class LazyGroup(click.Group):
             return command
         self._load_plugin_commands()
         return super().get_command(ctx, cmd_name)
+
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
+        """Return the commands that begin so, without importing them: somebody has pressed Tab and waits."""
+        if incomplete.startswith("-"):
+            return click.Command.shell_complete(self, ctx, incomplete)
+        names = [name for name in COMMANDS if name.startswith(incomplete)]
+        if not names:
+            names = [name for name in self.list_commands(ctx) if name.startswith(incomplete)]
+        return [CompletionItem(name) for name in names]
 
     def add_command(self, cmd: click.Command, name: str | None = None) -> None:
         """Add a plugin's command; a name of the table is refused."""

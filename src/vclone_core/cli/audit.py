@@ -12,8 +12,8 @@ from typing import Any
 import click
 
 from vclone_core.cli.client import ApiClient, call_api
-from vclone_core.cli.context import platform_options
-from vclone_core.cli.render import format_age, format_table, print_json
+from vclone_core.cli.context import json_option, platform_options
+from vclone_core.cli.render import format_age, format_table, print_json, print_outcome
 from vclone_core.errors import Conflict, Invalid
 from vclone_core.rules.audit import FIRST, find_break
 
@@ -64,8 +64,9 @@ def export(kind: str, output: Path | None, **options: str | None) -> None:
 
 @audit.command("verify")
 @click.argument("file", required=False, type=click.Path(path_type=Path, exists=True, dir_okay=False))
+@json_option
 @platform_options
-def verify(file: Path | None, **options: str | None) -> None:
+def verify(file: Path | None, *, as_json: bool, **options: str | None) -> None:
     """Check that no entry was changed, taken out or put in: of FILE, an export in JSON lines, or of the live log.
 
     Prints the last hash. Kept elsewhere, it shows later that the end wasn't cut off either.
@@ -89,7 +90,12 @@ def verify(file: Path | None, **options: str | None) -> None:
             hint="It, or one before it, was changed, taken out or put in after it was written.",
         )
     start = "" if not entries or entries[0]["previous_hash"] == FIRST else ", from the middle of the log on"
-    click.echo(f"{count} entries hold{start}. The last hash is {entries[-1]['hash'] if entries else FIRST}")
+    last = entries[-1]["hash"] if entries else FIRST
+    print_outcome(
+        {"entries": count, "last_hash": last, "is_whole": not start},
+        f"{count} entries hold{start}. The last hash is {last}",
+        as_json=as_json,
+    )
 
 
 def read_entries(lines: Iterable[bytes]) -> Iterator[Mapping[str, Any]]:

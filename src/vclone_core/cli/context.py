@@ -43,6 +43,9 @@ def platform_options(command: Command) -> Command:
     return command
 
 
+json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+
+
 def find_platform(
     *,
     api: str | None = None,

@@ -12,10 +12,10 @@ from typing import Any, Final
 import click
 
 from vclone_core.cli.client import ApiClient, call_api
-from vclone_core.cli.context import platform_options
+from vclone_core.cli.context import json_option, platform_options
 from vclone_core.cli.progress import say
 from vclone_core.cli.project import this_project
-from vclone_core.cli.render import format_age, format_table, print_json
+from vclone_core.cli.render import format_age, format_table, print_json, say_outcome
 from vclone_core.errors import Conflict, Invalid, InvalidFields, NotFound
 from vclone_core.models import FieldProblem
 from vclone_core.rules.dotenv import format_dotenv, parse_dotenv
@@ -64,6 +64,7 @@ def list_variables(target: str | None, project: str | None, as_json: bool, **opt
 @click.option("--run-only", is_flag=True, help="Leave it out of builds.")
 @click.option("--replace", is_flag=True, help="Take the place of what is there.")
 @project_option
+@json_option
 @platform_options
 def add(
     name: str | None,
@@ -75,6 +76,7 @@ def add(
     build_only: bool,
     run_only: bool,
     replace: bool,
+    as_json: bool,
     project: str | None,
     **options: str | None,
 ) -> None:
@@ -96,14 +98,17 @@ def add(
     }
     asked = [{"key": key, "value": value, **kind} for key, value in values.items()]
 
-    async def save(api: ApiClient) -> None:
-        await api.post(f"/api/env/{project or this_project()}", {"variables": asked, "replace": replace})
+    async def save(api: ApiClient) -> Mapping[str, Any]:
+        path = f"/api/env/{project or this_project()}"
+        kept: Mapping[str, Any] = await api.post(path, {"variables": asked, "replace": replace})
+        return kept
 
     try:
-        call_api(options, save)
+        kept = call_api(options, save)
     except InvalidFields as error:
         raise InvalidFields(tuple(name_problem(problem, list(values)) for problem in error.problems)) from error
-    say(f"Kept {', '.join(values)}. The next build finds {'it' if len(values) == 1 else 'them'}.")
+    found = "it" if len(values) == 1 else "them"
+    say_outcome(kept, f"Kept {', '.join(values)}. The next build finds {found}.", as_json=as_json)
 
 
 @env.command()
@@ -112,6 +117,7 @@ def add(
 @click.option("--branch", metavar="BRANCH", help="Only the one for this branch.")
 @click.option("--yes", is_flag=True, help="Don't ask.")
 @project_option
+@json_option
 @platform_options
 def rm(
     name: str,
@@ -119,6 +125,7 @@ def rm(
     branch: str | None,
     *,
     yes: bool,
+    as_json: bool,
     project: str | None,
     **options: str | None,
 ) -> None:
@@ -139,7 +146,7 @@ def rm(
             await api.delete(f"/api/env/{project or this_project()}/{one['id']}")
 
     call_api(options, remove)
-    say(f"Removed {name} ({places}).")
+    say_outcome({"removed": [one["id"] for one in found]}, f"Removed {name} ({places}).", as_json=as_json)
 
 
 @env.command()
@@ -148,8 +155,18 @@ def rm(
 @click.option("--branch", metavar="BRANCH", help="As a preview of this branch gets them.")
 @click.option("--yes", is_flag=True, help="Overwrite a file that is there.")
 @project_option
+@json_option
 @platform_options
-def pull(file: Path, target: str, branch: str | None, *, yes: bool, project: str | None, **options: str | None) -> None:
+def pull(
+    file: Path,
+    target: str,
+    branch: str | None,
+    *,
+    yes: bool,
+    as_json: bool,
+    project: str | None,
+    **options: str | None,
+) -> None:
     """Write the variables to FILE (`.env.local`), which only you can read. Sensitive ones are left out."""
     if file.exists() and not yes:
         raise Conflict(what=f"{file} is there already", hint="`--yes` overwrites it.")
@@ -161,8 +178,9 @@ def pull(file: Path, target: str, branch: str | None, *, yes: bool, project: str
 
     answer = call_api(options, fetch)
     write_private_text(file, HEAD + format_dotenv(answer["values"]))
-    say(f"Wrote {len(answer['values'])} variables for {target} to {file}.")
-    if answer["withheld"]:
+    outcome = {"file": str(file), "keys": list(answer["values"]), "withheld": answer["withheld"]}
+    say_outcome(outcome, f"Wrote {len(answer['values'])} variables for {target} to {file}.", as_json=as_json)
+    if answer["withheld"] and not as_json:
         say(f"Left out, being sensitive: {', '.join(answer['withheld'])}.")
 
 

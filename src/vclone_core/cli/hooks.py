@@ -9,10 +9,10 @@ from typing import Any
 import click
 
 from vclone_core.cli.client import ApiClient, call_api
-from vclone_core.cli.context import platform_options
+from vclone_core.cli.context import json_option, platform_options
 from vclone_core.cli.progress import say
 from vclone_core.cli.project import this_project
-from vclone_core.cli.render import format_age, format_table, print_json
+from vclone_core.cli.render import format_age, format_table, print_json, say_outcome
 
 
 @click.group()
@@ -76,12 +76,13 @@ def list_hooks(project: str | None, as_json: bool, **options: str | None) -> Non
 @hooks.command()
 @click.argument("hook")
 @click.option("--project", metavar="NAME", help="Project, instead of the linked one.")
+@json_option
 @platform_options
-def rm(hook: str, project: str | None, **options: str | None) -> None:
+def rm(hook: str, project: str | None, *, as_json: bool, **options: str | None) -> None:
     """Remove a deploy hook; its URL answers 404 from now on."""
 
     async def remove(api: ApiClient) -> None:
         await api.delete(f"/api/projects/{project or this_project()}/hooks/{hook}")
 
     call_api(options, remove)
-    say(f"Removed {hook}.")
+    say_outcome({"removed": hook}, f"Removed {hook}.", as_json=as_json)

@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from vclone_core.cli.context import default_data_dir
+from vclone_core.cli.context import default_data_dir, json_option
 from vclone_core.cli.progress import say
-from vclone_core.cli.render import format_table, print_json
+from vclone_core.cli.render import format_table, print_json, print_outcome, say_outcome
 from vclone_core.errors import Conflict, Unavailable
 
 if TYPE_CHECKING:
@@ -61,14 +61,17 @@ def list_keys(data_dir: Path | None, as_json: bool) -> None:
 
 
 @keys.command()
-def new() -> None:
+@json_option
+def new(*, as_json: bool) -> None:
     """Print a new key for VCLONE_ENCRYPTION_KEYS. It is kept nowhere else."""
-    click.echo(new_key())
+    made = new_key()
+    print_outcome({"key": made}, made, as_json=as_json)
 
 
 @keys.command()
 @data_dir_option
-def rotate(data_dir: Path | None) -> None:
+@json_option
+def rotate(data_dir: Path | None, *, as_json: bool) -> None:
     """Seal every secret in the database with a new key, while the platform goes on.
 
     The key is added to the file that VCLONE_SECRETS_PATH names, or to that of `vclone up`. Where the keys come from
@@ -85,12 +88,15 @@ def rotate(data_dir: Path | None) -> None:
             what=f"{len(done.unreadable)} values are sealed with a key that is not in the ring, or were changed",
             hint=f"Bring that key back, or set them anew: {', '.join(done.unreadable[:10])}.",
         )
+    if as_json:
+        print_json({"sealed": done.sealed})
     say("`vclone keys prune` drops the keys that nothing is sealed with any more.")
 
 
 @keys.command()
 @data_dir_option
-def prune(data_dir: Path | None) -> None:
+@json_option
+def prune(data_dir: Path | None, *, as_json: bool) -> None:
     """Drop the keys that nothing is sealed with from the file of keys."""
     settings = find_settings(data_dir)
     if settings.secrets_path is None:
@@ -100,7 +106,8 @@ def prune(data_dir: Path | None) -> None:
         )
     usage = with_database(settings, read_usage)
     dropped = drop_keys(settings.secrets_path, keep={usage.ring.current, *usage.counted})
-    say(f"Dropped {', '.join(dropped)}." if dropped else "Every key is in use.")
+    words = f"Dropped {', '.join(dropped)}." if dropped else "Every key is in use."
+    say_outcome({"dropped": dropped}, words, as_json=as_json)
 
 
 def find_settings(data_dir: Path | None) -> Settings:

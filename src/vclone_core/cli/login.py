@@ -16,12 +16,13 @@ from vclone_core.cli.context import (
     check_url,
     default_data_dir,
     find_platform,
+    json_option,
     platform_file,
     platform_options,
     save_platform,
 )
 from vclone_core.cli.progress import say
-from vclone_core.cli.render import print_json
+from vclone_core.cli.render import print_json, print_outcome
 from vclone_core.embedded.datadir import read_json
 from vclone_core.errors import Forbidden, Unauthorised, VcloneError
 
@@ -68,13 +69,15 @@ def sign_in_by_code(url: str, *, no_browser: bool) -> str:
 
 
 @click.command()
+@json_option
 @platform_options
-def logout(**options: str | None) -> None:
+def logout(*, as_json: bool, **options: str | None) -> None:
     """Sign this computer out: its token is revoked. What `vclone up` on this machine uses by itself stays."""
     path = platform_file(os.environ)
     kept = read_json(path) or {}
     if kept.get("data_dir") or not kept.get("token"):
-        click.echo("Nobody signed in here: the CLI uses the platform of this machine.")
+        words = "Nobody signed in here: the CLI uses the platform of this machine."
+        print_outcome({"signed_out": False}, words, as_json=as_json)
         return
 
     async def leave(api: ApiClient) -> None:
@@ -88,9 +91,8 @@ def logout(**options: str | None) -> None:
         say(f"The token could not be revoked: {error.sentence} It is forgotten here; revoke it on the dashboard.")
     path.unlink(missing_ok=True)
     own = read_json(default_data_dir(os.environ) / "cli.json")
-    click.echo(
-        "Signed out." + (f" The CLI goes on with the platform of this machine, {own['api_url']}." if own else "")
-    )
+    words = "Signed out." + (f" The CLI goes on with the platform of this machine, {own['api_url']}." if own else "")
+    print_outcome({"signed_out": True}, words, as_json=as_json)
 
 
 @click.command()
@@ -107,8 +109,9 @@ def whoami(as_json: bool, **options: str | None) -> None:
 
 @click.command()
 @click.option("--no-browser", is_flag=True, help="Only print the address to open.")
+@json_option
 @platform_options
-def dashboard(no_browser: bool, **options: str | None) -> None:
+def dashboard(*, no_browser: bool, as_json: bool, **options: str | None) -> None:
     """Open the dashboard, signed in as who the CLI acts as; the printed link works once, for 15 minutes."""
 
     async def ask(api: ApiClient) -> str:
@@ -116,8 +119,8 @@ def dashboard(no_browser: bool, **options: str | None) -> None:
         return url
 
     url = call_api(options, ask)
-    click.echo(url)
-    if not no_browser:
+    print_outcome({"url": url}, url, as_json=as_json)
+    if not no_browser and not as_json:
         click.launch(url)
 
 

@@ -7,11 +7,14 @@ import os
 
 import click
 
+from vclone_core.cli.context import json_option
+from vclone_core.cli.render import print_outcome
 from vclone_core.errors import BadSettings
 
 
 @click.command()
-def migrate() -> None:
+@json_option
+def migrate(*, as_json: bool) -> None:
     """Apply the migrations that VCLONE_DATABASE_URL has not seen. Safe to run from several machines at once."""
     from vclone_core.log import configure_log
     from vclone_core.settings import load_settings
@@ -25,7 +28,5 @@ def migrate() -> None:
             hint="Set it to the database to migrate; `vclone up` migrates its own.",
         )
     applied = asyncio.run(apply(url))
-    for name in applied:
-        click.echo(f"applied {name}")
-    if not applied:
-        click.echo("nothing to apply")
+    words = "\n".join(f"applied {name}" for name in applied) or "nothing to apply"
+    print_outcome({"applied": list(applied)}, words, as_json=as_json)

@@ -11,10 +11,10 @@ from urllib.parse import urlsplit
 import click
 
 from vclone_core.cli.client import ApiClient, call_api
-from vclone_core.cli.context import platform_options
+from vclone_core.cli.context import json_option, platform_options
 from vclone_core.cli.link import name_project, read_link
 from vclone_core.cli.progress import format_size
-from vclone_core.cli.render import format_age, format_table, print_json, style_state
+from vclone_core.cli.render import format_age, format_table, print_json, print_outcome, style_state
 from vclone_core.errors import NotFound
 
 SEARCHED_PAGES: Final = 10
@@ -76,8 +76,10 @@ def inspect(deployment: str, as_json: bool, **options: str | None) -> None:
 
 @click.command()
 @click.argument("name", required=False, metavar="[PROJECT|DEPLOYMENT]")
+@click.option("--no-browser", is_flag=True, help="Only print the address.")
+@json_option
 @platform_options
-def open_url(name: str | None, **options: str | None) -> None:
+def open_url(name: str | None, *, no_browser: bool, as_json: bool, **options: str | None) -> None:
     """Print the address of a project or a deployment, and open it in a browser where there is one."""
     wanted = name or read_link(Path()) or name_project(Path())
 
@@ -92,8 +94,9 @@ def open_url(name: str | None, **options: str | None) -> None:
     url = call_api(options, fetch)
     if url is None:
         raise NotFound(what="address: this deployment is not ready")
-    click.echo(url)
-    click.launch(url)
+    print_outcome({"url": url}, url, as_json=as_json)
+    if not no_browser and not as_json:
+        click.launch(url)
 
 
 def is_deployment(text: str) -> bool:

@@ -55,6 +55,21 @@ def print_receipts(answer: Mapping[str, Any]) -> None:
     print_edges(answer["receipts"])
 
 
+def print_outcome(outcome: Mapping[str, Any], words: str, *, as_json: bool) -> None:
+    """Print what a command has done: as words for a person, or as JSON for a program."""
+    if as_json:
+        print_json(outcome)
+    else:
+        click.echo(words)
+
+
+def say_outcome(outcome: Mapping[str, Any], words: str, *, as_json: bool) -> None:
+    """Say what a command has done, where a person has no use for it as data; print it as JSON for a program."""
+    if as_json:
+        print_json(outcome)
+    say(words)
+
+
 def print_edges(receipts: Sequence[Mapping[str, Any]]) -> None:
     """Print which edges have put a change into effect, after how long."""
     for receipt in receipts:

@@ -9,9 +9,9 @@ from typing import Any
 import click
 
 from vclone_core.cli.client import ApiClient, call_api
-from vclone_core.cli.context import find_platform, platform_file, platform_options, save_platform
+from vclone_core.cli.context import find_platform, json_option, platform_file, platform_options, save_platform
 from vclone_core.cli.progress import say
-from vclone_core.cli.render import format_table, print_json
+from vclone_core.cli.render import format_table, print_json, print_outcome
 from vclone_core.embedded.datadir import read_json
 from vclone_core.errors import NotFound
 
@@ -51,8 +51,9 @@ def create(name: str, slug: str | None, as_json: bool, **options: str | None) ->
 
 @teams.command("switch")
 @click.argument("slug")
+@json_option
 @platform_options
-def switch(slug: str, **options: str | None) -> None:
+def switch(slug: str, *, as_json: bool, **options: str | None) -> None:
     """Act in another team from now on, on this computer."""
     found = call_api(options, lambda api: api.get(f"/api/teams/{slug}"))
     place = find_platform(api=options["api"], token=options["token"], data_dir=options["data_dir"])
@@ -64,7 +65,7 @@ def switch(slug: str, **options: str | None) -> None:
         data_dir=kept.get("data_dir"),
         team=found["slug"],
     )
-    click.echo(f"The CLI acts in {found['slug']} ({found['role']}).")
+    print_outcome(found, f"The CLI acts in {found['slug']} ({found['role']}).", as_json=as_json)
 
 
 @teams.command("members")
@@ -111,8 +112,11 @@ def invite(email: str, role: str, as_json: bool, **options: str | None) -> None:
 @click.argument("role", type=ROLE)
 @click.option("--project", "projects", multiple=True, help="Restrict them to this project; may be given again.")
 @click.option("--all-projects", is_flag=True, help="Let them see every project again.")
+@json_option
 @platform_options
-def change_role(member: str, role: str, projects: tuple[str, ...], all_projects: bool, **options: str | None) -> None:
+def change_role(
+    member: str, role: str, projects: tuple[str, ...], *, all_projects: bool, as_json: bool, **options: str | None
+) -> None:
     """Make MEMBER (address or id) a ROLE of the team."""
     body: dict[str, Any] = {"role": role, "sees_all_projects": all_projects}
     if projects:
@@ -122,20 +126,21 @@ def change_role(member: str, role: str, projects: tuple[str, ...], all_projects:
         return await api.patch(f"/api/teams/{team}/members/{await find_member(api, team, member)}", body)
 
     changed = call_api(options, in_team(change))
-    click.echo(f"{changed['user']['email']} is {changed['role']}.")
+    print_outcome(changed, f"{changed['user']['email']} is {changed['role']}.", as_json=as_json)
 
 
 @teams.command("remove")
 @click.argument("member")
+@json_option
 @platform_options
-def remove(member: str, **options: str | None) -> None:
+def remove(member: str, *, as_json: bool, **options: str | None) -> None:
     """Take MEMBER (address or id) out of the team; your own leaves it."""
 
     async def leave(api: ApiClient, team: str) -> None:
         await api.delete(f"/api/teams/{team}/members/{await find_member(api, team, member)}")
 
     call_api(options, in_team(leave))
-    click.echo(f"{member} is no member any more.")
+    print_outcome({"removed": member}, f"{member} is no member any more.", as_json=as_json)
 
 
 async def find_member(api: ApiClient, team: str, text: str) -> str:

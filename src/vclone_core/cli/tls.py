@@ -7,6 +7,8 @@ from pathlib import Path
 
 import click
 
+from vclone_core.cli.context import json_option
+from vclone_core.cli.render import print_outcome
 from vclone_core.cli.status import pick_data_dir
 from vclone_core.errors import NotFound
 from vclone_core.log import configure_log
@@ -24,7 +26,8 @@ def tls() -> None:
 @click.option("--data-dir", envvar="VCLONE_DATA_DIR", type=click.Path(path_type=Path), help="Data folder of `up`.")
 @click.option("--base-domain", default=None, help="The domain that `up` was started with.  [localhost]")
 @click.option("--issuer", default=None, help="Plugin that makes the certificates.  [internal]")
-def ca(data_dir: Path | None, base_domain: str | None, issuer: str | None) -> None:
+@json_option
+def ca(data_dir: Path | None, base_domain: str | None, issuer: str | None, *, as_json: bool) -> None:
     """Print the authority (PEM) that clients have to trust; it is made if there is none yet.
 
     For one command: curl --cacert ca.pem URL. For all of Debian: save it as /usr/local/share/ca-certificates/vclone.crt
@@ -40,4 +43,5 @@ def ca(data_dir: Path | None, base_domain: str | None, issuer: str | None) -> No
     found: CertificateIssuer = factory(IssuerConfig(settings.data_dir, settings.base_domain))
     if not found.authority:
         raise NotFound(what=f"authority of its own at {name}", hint="Clients trust its certificates as they are.")
-    click.echo(found.authority.decode(), nl=False)
+    authority = found.authority.decode()
+    print_outcome({"authority": authority}, authority.removesuffix("\n"), as_json=as_json)

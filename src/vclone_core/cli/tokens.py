@@ -7,9 +7,9 @@ from datetime import UTC, datetime
 import click
 
 from vclone_core.cli.client import call_api
-from vclone_core.cli.context import platform_options
+from vclone_core.cli.context import json_option, platform_options
 from vclone_core.cli.progress import say
-from vclone_core.cli.render import format_age, format_table, print_json
+from vclone_core.cli.render import format_age, format_table, print_json, print_outcome
 
 
 @click.group()
@@ -69,8 +69,9 @@ def create(name: str, scopes: tuple[str, ...], days: float, no_end: bool, as_jso
 
 @tokens.command("revoke")
 @click.argument("token_id", metavar="ID")
+@json_option
 @platform_options
-def revoke(token_id: str, **options: str | None) -> None:
+def revoke(token_id: str, *, as_json: bool, **options: str | None) -> None:
     """Revoke an API token: it opens nothing from now on."""
     call_api(options, lambda api: api.delete(f"/api/tokens/{token_id}"))
-    click.echo(f"{token_id} is revoked.")
+    print_outcome({"revoked": token_id}, f"{token_id} is revoked.", as_json=as_json)

@@ -122,7 +122,7 @@ class UploadFailed(StepFailed):
 class PublishFailed(StepFailed):
     """The deployment could not be published: {what}."""
 
-    code, exit_code = "publish_failed", 70
+    code, exit_code = "publish_failed", 71
 
 
 class AttemptsExhausted(StepFailed):
