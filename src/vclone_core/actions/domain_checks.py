@@ -124,7 +124,7 @@ async def _check(platform: Platform, resolvers: Dns, domain: Domain, *, actor_id
 
 async def _settle(platform: Platform, domain: Domain, standing: Standing, *, actor_id: str | None) -> None:
     """Write down where a claim stands, and have its host show what follows from that, in one transaction."""
-    shifts = Shifts([])
+    shifts = Shifts(platform)
     displaced: Domain | None = None
     team_id = None
     is_held = standing.state in HELD
@@ -141,12 +141,13 @@ async def _settle(platform: Platform, domain: Domain, standing: Standing, *, act
         await tx.execute("save_domain_check", domain.id, standing.state.value, is_held, standing.problem, pause_s)
         if is_held != domain.is_held:
             await shifts.show(tx, replace(domain, state=standing.state), actor_id)
+        if standing.state is not domain.state:
+            await _note(tx, domain, f"domain_{standing.state.value}", actor_id=actor_id)
+        if displaced is not None and team_id is not None:
+            await _note(tx, displaced, "domain_displaced", team_id=team_id, actor_id=None)
     if standing.state is not domain.state:
         log.info("domain.changed", host=domain.host, state=standing.state.value, why=standing.problem)
-        await _note(platform, domain, f"domain_{standing.state.value}", actor_id=actor_id)
-    if displaced is not None and team_id is not None:
-        await _note(platform, displaced, "domain_displaced", team_id=team_id, actor_id=None)
-    await shifts.tell(platform)
+    await shifts.tell()
 
 
 async def _displace(
@@ -166,23 +167,14 @@ async def _displace(
 
 
 async def _note(
-    platform: Platform, domain: Domain, action: str, *, actor_id: str | None, team_id: str | None = None
+    tx: Transaction, domain: Domain, action: str, *, actor_id: str | None, team_id: str | None = None
 ) -> None:
     """Write a change that nobody asked for by a request into the team's audit log."""
     if team_id is None:
-        project = await records.fetch_project_by_id(platform.db, domain.project_id)
+        project = await records.fetch_project_by_id(tx, domain.project_id)
         team_id = None if project is None else project.team_id
-    if team_id is not None:
-        await audit.note(
-            platform,
-            team_id=team_id,
-            actor_id=actor_id,
-            action=action,
-            subject=domain.host,
-            facts={"project": domain.project_name, "domain": domain.id},
-            request_id="",
-            address="",
-        )
+    facts = {"project": domain.project_name, "domain": domain.id}
+    await audit.settle(tx, audit.Note(team_id, actor_id, action, domain.host, facts, request_id="", address=""))
 
 
 def _patience(platform: Platform) -> Patience:

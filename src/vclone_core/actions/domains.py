@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Final
 from urllib.parse import urlsplit
 
@@ -44,19 +44,21 @@ class Resolved:
 class Shifts:
     """What a transaction did to aliases, told to edges and plugins once it is committed."""
 
-    moves: list[Moved]
+    platform: Platform
+    moves: list[Moved] = field(default_factory=list)
     version: int = 0
 
     async def show(self, tx: Transaction, domain: Domain, actor_id: str | None) -> None:
         """Have a domain, and those that redirect to it, show what they are to show now."""
         rows = await tx.fetch("list_redirecting", domain.project_id, domain.host)
         for one in (domain, *(records.domain_from(row) for row in rows)):
-            moves, version = await show_domain(tx, one, actor_id=actor_id)
+            moves, version = await show_domain(self.platform, tx, one, actor_id=actor_id)
             self.moves += moves
             self.version = max(self.version, version)
 
-    async def tell(self, platform: Platform) -> None:
+    async def tell(self) -> None:
         """Tell of them; after the commit."""
+        platform = self.platform
         for project_id in dict.fromkeys(move.alias.project_id for move in self.moves):
             project = await records.fetch_project_by_id(platform.db, project_id)
             if project is not None:
@@ -130,7 +132,7 @@ async def change_domain(
     """Have a domain redirect (308, with path and query) to another of its project, or show a branch, or production."""
     require(actor, "change domains")
     check_choice(branch, redirect_to)
-    shifts = Shifts([])
+    shifts = Shifts(platform)
     async with platform.db.transaction() as tx:
         await lock_moves(tx)
         row = await tx.fetch_one("lock_domain", domain.id)
@@ -141,7 +143,7 @@ async def change_domain(
         await tx.execute("change_domain", domain.id, target, branch)
         changed = replace(records.domain_from(row), redirect_to=target, branch=branch)
         await shifts.show(tx, changed, actor.user_id)
-    await shifts.tell(platform)
+    await shifts.tell()
     return await find_domain(platform, actor, domain.id)
 
 
@@ -151,7 +153,7 @@ async def remove_domain(platform: Platform, actor: Actor, domain: Domain) -> int
     Returns the version of the move that took the host away, 0 where it showed nothing.
     """
     require(actor, "change domains")
-    shifts = Shifts([])
+    shifts = Shifts(platform)
     async with platform.db.transaction() as tx:
         await lock_moves(tx)
         row = await tx.fetch_one("lock_domain", domain.id)
@@ -162,7 +164,7 @@ async def remove_domain(platform: Platform, actor: Actor, domain: Domain) -> int
         if found.is_held:
             await shifts.show(tx, replace(found, state=DomainState.LAPSED), actor.user_id)
         await tx.execute("forget_redirects", domain.project_id, domain.host)
-    await shifts.tell(platform)
+    await shifts.tell()
     return shifts.version
 
 
