@@ -33,8 +33,9 @@ from vclone_core.stores.postgres import migrate
 
 LIMIT_MS = 200.0
 PROJECTS = 20
-# Requests at once, bytes of the body, part of the requests that are sent.
-CASES = ((1, 8 * 1024, 1.0), (20, 8 * 1024, 1.0), (4, 1024**2, 0.1))
+# Requests at once, seconds between two such bursts, bytes of the body, part of the requests that are sent. 8 KiB is a
+# usual push; 20 a second are 72,000 an hour.
+CASES = ((1, 0.05, 8 * 1024, 1.0), (10, 1.0, 8 * 1024, 0.4), (1, 0.5, 1024**2, 0.05))
 
 
 async def main() -> int:
@@ -53,9 +54,9 @@ async def main() -> int:
     finally:
         await admin.execute(f"drop database {name} with (force)")
         await admin.close()
-    print_table("Answers to webhooks", ("requests at once", "body", "sent", "p50 ms", "p99 ms", "worst ms"), rows)
+    print_table("Answers to webhooks", ("at once", "a second", "body", "sent", "p50 ms", "p99 ms", "worst ms"), rows)
     keep_result("webhooks", {"rows": rows, "limit_p99_ms": LIMIT_MS})
-    return int(any(row[4] >= LIMIT_MS for row in rows))
+    return int(any(row[5] >= LIMIT_MS for row in rows))
 
 
 async def measure(database_url: str, redis_url: str, folder: Path, sent: int) -> list[tuple[object, ...]]:
@@ -79,10 +80,18 @@ async def measure(database_url: str, redis_url: str, folder: Path, sent: int) ->
         async with aiohttp.ClientSession() as session:
             await wait_ready(session, settings["api_url"])
             rows = []
-            for at_once, size, part in CASES:
-                took = await send_all(session, targets, int(sent * part), at_once, size)
+            for at_once, pause_s, size, part in CASES:
+                took = await send_all(session, targets, int(sent * part), at_once, pause_s, size)
                 values = (percentile(took, 0.5), percentile(took, 0.99), max(took))
-                rows.append((at_once, f"{size // 1024} KiB", len(took), *(round(one, 1) for one in values)))
+                rows.append(
+                    (
+                        at_once,
+                        f"{at_once / pause_s:.0f}",
+                        f"{size // 1024} KiB",
+                        len(took),
+                        *(round(one, 1) for one in values),
+                    )
+                )
             return rows
     finally:
         api.terminate()
@@ -117,23 +126,30 @@ async def wait_ready(session: aiohttp.ClientSession, url: str) -> None:
 
 
 async def send_all(
-    session: aiohttp.ClientSession, targets: list[tuple[str, str, str]], count: int, at_once: int, size: int
+    session: aiohttp.ClientSession,
+    targets: list[tuple[str, str, str]],
+    count: int,
+    at_once: int,
+    pause_s: float,
+    size: int,
 ) -> list[float]:
-    """Send pushes and return how many milliseconds each answer took."""
+    """Send pushes in bursts, whether or not the ones before are answered; return how many ms each answer took."""
     took: list[float] = []
-    numbers = iter(range(count))
 
-    async def send() -> None:
-        for number in numbers:
-            url, secret, repository = targets[number % len(targets)]
-            body, headers = make_push(secret, repository, size)
-            started = time.perf_counter()
-            async with session.post(url, data=body, headers=headers) as answer:
-                assert answer.status == 202, await answer.text()
-                await answer.read()
-            took.append((time.perf_counter() - started) * 1000)
+    async def send(number: int) -> None:
+        url, secret, repository = targets[number % len(targets)]
+        body, headers = make_push(secret, repository, size)
+        started = time.perf_counter()
+        async with session.post(url, data=body, headers=headers) as answer:
+            assert answer.status == 202, await answer.text()
+            await answer.read()
+        took.append((time.perf_counter() - started) * 1000)
 
-    await asyncio.gather(*(send() for _ in range(at_once)))
+    async with asyncio.TaskGroup() as tasks:
+        for first in range(0, count, at_once):
+            for number in range(first, first + at_once):
+                tasks.create_task(send(number))
+            await asyncio.sleep(pause_s)
     return took
 
 

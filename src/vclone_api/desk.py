@@ -6,7 +6,9 @@ Both lie in PostgreSQL and are taken one by one, by whichever process comes firs
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+import contextlib
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
 from typing import Final
 
 from vclone_core.actions import deliveries, gitnotes, gitreports
@@ -19,6 +21,8 @@ from vclone_core.stores.leases import take_lease
 log = get_log(__name__)
 
 POLL_S: Final = 2.0
+# While requests of webhooks are being answered the next delivery waits for them, but no longer than this.
+YIELD_S: Final = 0.1
 # Hosts are slow, and one that is silent must not keep the others from hearing.
 REPORTS_AT_ONCE: Final = 4
 TIDY_S: Final = 60.0
@@ -33,6 +37,9 @@ class GitDesk:
         self._tasks: list[asyncio.Task[None]] = []
         self._news = asyncio.Event()
         self._is_stopping = False
+        self._answering = 0
+        self._quiet = asyncio.Event()
+        self._quiet.set()
 
     @property
     def hosts(self) -> HostDesk:
@@ -42,7 +49,7 @@ class GitDesk:
         """Begin to work through what waits."""
         self._is_stopping = False
         work: list[tuple[str, Callable[[], Awaitable[bool]], float]] = [
-            ("deliveries", lambda: deliveries.handle_next(self._hosts), POLL_S),
+            ("deliveries", self._handle, POLL_S),
             ("tidy", self._tidy, TIDY_S),
             *(("reports", lambda: gitreports.tell_next(self._hosts), POLL_S) for _ in range(REPORTS_AT_ONCE)),
         ]
@@ -57,6 +64,18 @@ class GitDesk:
         if self._tasks:
             await asyncio.wait(self._tasks)
         await self._hosts.close()
+
+    @contextmanager
+    def answering(self) -> Iterator[None]:
+        """Say that a host waits for an answer: what has been answered can wait until then."""
+        self._answering += 1
+        self._quiet.clear()
+        try:
+            yield
+        finally:
+            self._answering -= 1
+            if not self._answering:
+                self._quiet.set()
 
     def nudge(self) -> None:
         """Say that there is something to do."""
@@ -80,6 +99,12 @@ class GitDesk:
                     await news.wait()
             except TimeoutError:
                 continue
+
+    async def _handle(self) -> bool:
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(YIELD_S):
+                await self._quiet.wait()
+        return await deliveries.handle_next(self._hosts)
 
     async def _tidy(self) -> bool:
         """Note what was not noted, and forget what is old; one process does it for all."""

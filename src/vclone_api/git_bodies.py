@@ -12,11 +12,13 @@ from .bodies import Body, Line, Query
 class NewConnection(Body):
     """`host` names the kind of git host (`github`); `git_url` the repository, null: the project's own.
 
-    `api_url` is needed where the host's API isn't at its usual place. `new_secret`: make a new one for the webhook.
+    `repository` is what the host calls it, where the server lies below a path; `api_url` is for a host whose API isn't
+    at its usual place. `new_secret`: make a new one for the webhook.
     """
 
     host: Annotated[Line, Field(min_length=1, max_length=50)]
     git_url: Line | None = None
+    repository: Line | None = None
     api_url: Line | None = None
     token: Annotated[str, StringConstraints(min_length=8, max_length=1000)] | None = None
     account: Line = ""

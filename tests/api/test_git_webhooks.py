@@ -281,6 +281,25 @@ async def test_connecting_again_keeps_the_secret_of_the_same_repository(shop: Sh
     assert moved["id"] != anew["id"]
 
 
+async def test_a_server_below_a_path_names_its_repositories_without_it(api: Api, shop: Shop, host: HostServer) -> None:
+    path = f"/api/projects/{shop.project.name}/git"
+    body = {"host": "gitea", "api_url": host.url, "git_url": "http://g.localhost/git/acme/shop.git"}
+    for wrong in ("acme/store", "me/shop", "shop", "../acme/shop"):
+        status, problem = await api.ask("PUT", path, json={**body, "repository": wrong})
+        assert (status, [one["field"] for one in problem["problems"]]) == (400, ["repository"])
+    _, made = await api.ask("PUT", path, json={**body, "repository": "acme/shop"})
+    assert made["repository"] == "acme/shop"
+    assert (await api.ask("PUT", path, json=body))[1]["repository"] == "git/acme/shop"
+
+
+async def test_a_project_whose_address_was_changed_says_so(shop: Shop) -> None:
+    change = {"git_url": GIT_URL.replace("shop", "other")}
+    assert (await shop.api.ask("PATCH", f"/api/projects/{shop.project.name}", json=change))[0] == 200
+    handled = await shop.deliver(shop.repository.push("main", ZERO, A))
+    assert (handled.outcome, await shop.deployments()) == ("ignored", [])
+    assert "connect it again" in handled.detail
+
+
 async def test_a_connection_that_can_t_be_is_refused_field_by_field(api: Api) -> None:
     project = await api.project()
     path = f"/api/projects/{project.name}/git"

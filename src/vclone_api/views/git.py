@@ -43,7 +43,8 @@ async def receive_webhook(call: Call, host: str) -> ReceivedShape:
     receivers = await deliveries.find_receivers(call.platform, host, headers, query.connection)
     async with _room_for_body(call):
         body = await read_whole(call.request, limit_bytes=deliveries.BODY_LIMIT_BYTES)
-        received = await deliveries.receive(call.platform, receivers, headers, body)
+        with call.live.desk.answering():
+            received = await deliveries.receive(call.platform, receivers, headers, body)
     call.live.desk.nudge()
     return {"delivery": received.delivery_id, "projects": received.projects, "new": received.new}
 

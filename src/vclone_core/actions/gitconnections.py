@@ -16,7 +16,7 @@ from vclone_core.errors import Conflict, InvalidFields, NotFound
 from vclone_core.models import Actor, FieldProblem, GitConnection, GitReport, PastDelivery, Project, PullRequest
 from vclone_core.rules.access import require
 from vclone_core.rules.clones import check_git_url
-from vclone_core.rules.githosts import find_repository
+from vclone_core.rules.githosts import find_repository, is_of_repository
 from vclone_core.rules.sealing import NONCE_BYTES, seal, unseal
 from vclone_core.rules.tokens import SPACE, build_token
 from vclone_core.stores.postgres import Queries
@@ -56,6 +56,7 @@ async def connect(
     *,
     host: str,
     git_url: str | None = None,
+    repository: str | None = None,
     api_url: str | None = None,
     token: str | None = None,
     account: str = "",
@@ -64,6 +65,7 @@ async def connect(
 ) -> Connected:
     """Have a project follow the repository at `git_url` (None: its own), in place of what it followed before.
 
+    `repository` is what the host calls it, where its server lies below a path: the end of the address's own.
     `token` opens the host's API, for statuses and comments; None keeps an earlier one of the same repository. With
     `git_app_id` an App's webhook tells of the repository. Raises `InvalidFields` with every problem.
     """
@@ -79,6 +81,8 @@ async def connect(
         problems.append(FieldProblem("git_url", problem if git_url else "the project has none: name the repository"))
     elif not _REPOSITORY.fullmatch(find_repository(git_url)[1]):
         problems.append(FieldProblem("git_url", "names no repository of an owner"))
+    elif repository and not (_REPOSITORY.fullmatch(repository) and is_of_repository(git_url, repository)):
+        problems.append(FieldProblem("repository", "is not the end of the address"))
     if api_url and check_git_url(f"{api_url.rstrip('/')}/x", is_insecure_allowed=is_insecure_allowed):
         problems.append(FieldProblem("api_url", "is no address of an API"))
     if token is not None and not _TOKEN.fullmatch(token):
@@ -90,7 +94,8 @@ async def connect(
     if problems:
         raise InvalidFields(tuple(problems))
     assert kind is not None
-    server, repository = find_repository(git_url)
+    server, path = find_repository(git_url)
+    repository = repository or path
     api_url = (api_url or kind.api_url(server)).rstrip("/")
     before = await platform.db.fetch_one("fetch_git_connection", project.id)
     is_same = before is not None and (before["host"], before["api_url"], before["repository"].lower()) == (

@@ -31,6 +31,7 @@ def git() -> None:
 @click.option("--host", default="github", metavar="KIND", help="Kind of git host: github, gitlab, gitea, bitbucket.")
 @click.option("--host-token", "takes_token", is_flag=True, help="Read a token for the host's API from standard input.")
 @click.option("--account", metavar="NAME", help="User name that the host's API takes beside the token.")
+@click.option("--repository", metavar="NAME", help="What the host calls it, where its server lies below a path.")
 @click.option("--api-url", metavar="URL", help="The host's API, where it isn't at its usual place.")
 @click.option("--app", "git_app_id", metavar="ID", help="Follow it by an App: see `vclone git app`.")
 @click.option("--new-secret", is_flag=True, help="Make a new secret for the webhook.")
@@ -39,7 +40,7 @@ def git() -> None:
 @platform_options
 def connect(git_url: str | None, project: str | None, takes_token: bool, as_json: bool, **options: Any) -> None:
     """Have the project follow the repository at GIT_URL, else its own; print the webhook's address and secret."""
-    names = ("host", "account", "api_url", "git_app_id", "new_secret")
+    names = ("host", "repository", "account", "api_url", "git_app_id", "new_secret")
     given = {name: value for name in names if (value := options.pop(name))}
     body = {**given, **({"git_url": git_url} if git_url else {}), **({"token": _read_token()} if takes_token else {})}
 

@@ -122,6 +122,15 @@ def find_repository(git_url: str) -> tuple[str, str]:
     return f"{parts.scheme}://{parts.netloc}", parts.path.strip("/").removesuffix(".git")
 
 
+def is_of_repository(git_url: str | None, repository: str) -> bool:
+    """Say whether a clone address is of a repository that its host calls so.
+
+    >>> is_of_repository("https://x/git/acme/Shop.git", "acme/shop"), is_of_repository("https://x/acme/shop", "e/shop")
+    (True, False)
+    """
+    return f"/{find_repository(git_url or '')[1]}".lower().endswith(f"/{repository.lower()}")
+
+
 # What a deployment's state is called at a host, and in words.
 _WORDS: Final[Mapping[State, tuple[StatusState, str]]] = MappingProxyType(
     {
