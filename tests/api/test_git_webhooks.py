@@ -237,6 +237,16 @@ async def test_an_older_push_never_overtakes(shop: Shop) -> None:
     assert (again.outcome, len(await shop.deployments())) == ("older", 2)
 
 
+async def test_texts_that_no_database_keeps_are_kept_all_the_same(shop: Shop) -> None:
+    push = json.loads(shop.repository.push("main", ZERO, A, message="a\0b\ud800c").body)
+    handled = await shop.deliver(shop.repository.request("push", push))
+    assert handled.outcome == "deployed"
+    (made,) = await shop.deployments()
+    assert made.source.message == "a\ufffdb?c"
+    odd = await shop.deliver(shop.repository.request("push", {**push, "ref": "refs/heads/a\0b"}))
+    assert odd.outcome == "failed"
+
+
 async def test_what_asks_for_nothing_says_why(shop: Shop) -> None:
     tag = json.loads(shop.repository.push("main", ZERO, A).body) | {"ref": "refs/tags/v1"}
     requests = [

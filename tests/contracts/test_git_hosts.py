@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import hmac
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from tests.host_calls import Calls
 from tests.payloads import SHAS, ZERO
 
@@ -115,9 +118,9 @@ def test_only_who_knows_the_secret_is_believed(host: GitHost, name: str) -> None
     known = KNOWN[name]
     headers, body = known.request(A, B)
     wrong, _ = known.request(A, B, secret="guessed")
-    for given in (wrong, headers[:-1], [*headers, headers[-1]], [*headers[:-1], (headers[-1][0], "")], []):
+    for sent in (wrong, headers[:-1], [*headers, headers[-1]], [*headers[:-1], (headers[-1][0], "")], []):
         with pytest.raises(BadSignature):
-            host.read_deliveries(given, body, SECRET)
+            host.read_deliveries(sent, body, SECRET)
     with pytest.raises(BadSignature):
         host.read_deliveries(*known.request(A, B, secret=""), "")
 
@@ -126,6 +129,32 @@ def test_only_who_knows_the_secret_is_believed(host: GitHost, name: str) -> None
 def test_what_is_proved_and_no_object_is_refused(host: GitHost, name: str, body: bytes) -> None:
     with pytest.raises(Invalid):
         host.read_deliveries(*KNOWN[name].sign(body), SECRET)
+
+
+ANY_JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.text(max_size=20) | st.just("refs/heads/x"),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
+    max_leaves=8,
+)
+FIELDS = (
+    "ref", "before", "after", "deleted", "head_commit", "repository", "full_name", "pushed_at", "action", "number",
+    "pull_request", "state", "head", "repo", "sha", "object_kind", "project", "object_attributes", "iid", "source",
+    "last_commit", "commits", "push", "changes", "old", "new", "type", "name", "target", "pullrequest", "id",
+    "branch", "commit", "updated_at",
+)  # fmt: skip
+PAYLOADS = st.recursive(ANY_JSON, lambda inner: st.dictionaries(st.sampled_from(FIELDS), inner, max_size=6))
+EVENTS = ("push", "pull_request", "repo:push", "pullrequest:created", "delete", "ping")
+
+
+@given(st.dictionaries(st.sampled_from(FIELDS), PAYLOADS), st.sampled_from(EVENTS))
+def test_any_object_is_an_event_or_refused(hosts: Mapping[str, GitHost], payload: dict[str, Any], event: str) -> None:
+    for name, host in hosts.items():
+        headers, body = KNOWN[name].sign(json.dumps(payload).encode())
+        headers = [(key, event if "event" in key and "uuid" not in key else value) for key, value in headers]
+        with contextlib.suppress(Invalid):
+            for found in host.read_deliveries(headers, body, SECRET):
+                # As it is kept.
+                assert "\0" not in json.dumps(asdict(found)).encode().decode()
 
 
 @pytest.mark.parametrize("state", StatusState)

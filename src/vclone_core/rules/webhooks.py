@@ -87,9 +87,31 @@ def dig(payload: Any, path: str) -> Any:
 
 
 def dig_text(payload: Any, path: str, *, limit: int = 500) -> str:
-    """Return the text at a dotted path, cut to `limit` characters; empty where there is no text."""
+    """Return the text at a dotted path, cut to `limit` characters; empty where there is no text.
+
+    What no database keeps (U+0000, halves of characters) is replaced.
+
+    >>> dig_text({"a": {"b": "x" + chr(0) + chr(0xD800)}}, "a.b")
+    'x\ufffd?'
+    """
     found = dig(payload, path)
-    return found[:limit] if isinstance(found, str) else ""
+    if not isinstance(found, str):
+        return ""
+    return found[:limit].replace("\0", "\ufffd").encode(errors="replace").decode()
+
+
+def dig_number(payload: Any, path: str, *, what: str) -> int:
+    """Return the number of a pull request at a dotted path; raise `Invalid` where there is none."""
+    found = dig(payload, path)
+    if not isinstance(found, int) or isinstance(found, bool) or not 0 < found < 2**31:
+        raise Invalid(what=f"the {what} has no number")
+    return found
+
+
+def dig_moment(payload: Any, path: str) -> float | None:
+    """Return the Unix time at a dotted path, a whole number of seconds; None where there is none."""
+    found = dig(payload, path)
+    return float(found) if isinstance(found, int) and 0 < found < 2**40 else None
 
 
 def branch_of(ref: str) -> str | None:

@@ -65,13 +65,10 @@ def read_change(repository: str, change: Any) -> GitEvent:
 
 def read_pull_request(payload: Payload) -> GitEvent:
     repository, pull = repository_of(payload), webhooks.dig(payload, "pullrequest")
-    number = webhooks.dig(pull, "id")
-    if not isinstance(number, int):
-        raise errors.Invalid(what="the pull request has no number")
     head = webhooks.dig_text(pull, "source.repository.full_name")
     return PullRequestChanged(
         repository,
-        number,
+        webhooks.dig_number(pull, "id", what="pull request"),
         is_open=webhooks.dig_text(pull, "state") == "OPEN",
         head_repository=head,
         head_url=f"https://bitbucket.org/{head}.git" if head else None,

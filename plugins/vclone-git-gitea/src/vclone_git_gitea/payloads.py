@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
-from vclone_core import errors, webhooks
+from vclone_core import webhooks
 from vclone_core.models import BranchDeleted, Delivery, GitEvent, Ignored, PullRequestChanged, Push
 
 Payload = Mapping[str, Any]
@@ -62,14 +62,11 @@ def read_delete(payload: Payload) -> GitEvent:
 def read_pull_request(payload: Payload) -> GitEvent:
     repository, action = repository_of(payload), webhooks.dig_text(payload, "action", limit=50)
     pull = webhooks.dig(payload, "pull_request")
-    number = webhooks.dig(pull, "number")
     if action not in ACTIONS:
         return Ignored(f"{action or 'this'} changes nothing of a preview", repository)
-    if not isinstance(number, int):
-        raise errors.Invalid(what="the pull request has no number")
     return PullRequestChanged(
         repository,
-        number,
+        webhooks.dig_number(pull, "number", what="pull request"),
         is_open=webhooks.dig_text(pull, "state") == "open",
         head_repository=webhooks.dig_text(pull, "head.repo.full_name"),
         head_url=webhooks.dig_text(pull, "head.repo.clone_url") or None,

@@ -31,8 +31,7 @@ def read_deliveries(headers: Sequence[tuple[str, str]], body: bytes, secret: str
         event: GitEvent = Ignored(f"{name[:100] or 'an unnamed event'} asks for nothing here", repository_of(payload))
     else:
         event = read(payload)
-    pushed_at = webhooks.dig(payload, "repository.pushed_at") if name == "push" else None
-    happened_at_s = float(pushed_at) if isinstance(pushed_at, int) else None
+    happened_at_s = webhooks.dig_moment(payload, "repository.pushed_at") if name == "push" else None
     return (Delivery(delivery_id, name[:100], event, happened_at_s),)
 
 
@@ -65,14 +64,11 @@ def read_push(payload: Payload) -> GitEvent:
 def read_pull_request(payload: Payload) -> GitEvent:
     repository, action = repository_of(payload), webhooks.dig_text(payload, "action", limit=50)
     pull = webhooks.dig(payload, "pull_request")
-    number = webhooks.dig(pull, "number")
     if action not in ACTIONS:
         return Ignored(f"{action or 'this'} changes nothing of a preview", repository)
-    if not isinstance(number, int):
-        raise errors.Invalid(what="the pull request has no number")
     return PullRequestChanged(
         repository,
-        number,
+        webhooks.dig_number(pull, "number", what="pull request"),
         is_open=webhooks.dig_text(pull, "state") == "open",
         head_repository=webhooks.dig_text(pull, "head.repo.full_name"),
         head_url=webhooks.dig_text(pull, "head.repo.clone_url") or None,

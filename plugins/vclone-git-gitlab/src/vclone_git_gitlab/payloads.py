@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
-from vclone_core import errors, webhooks
+from vclone_core import webhooks
 from vclone_core.models import BranchDeleted, Delivery, GitEvent, Ignored, PullRequestChanged, Push
 
 Payload = Mapping[str, Any]
@@ -59,14 +59,12 @@ def read_push(payload: Payload) -> GitEvent:
 def read_merge_request(payload: Payload) -> GitEvent:
     repository = repository_of(payload)
     request = webhooks.dig(payload, "object_attributes")
-    action, number = webhooks.dig_text(request, "action", limit=50), webhooks.dig(request, "iid")
+    action = webhooks.dig_text(request, "action", limit=50)
     if action not in ACTIONS:
         return Ignored(f"{action or 'this'} changes nothing of a preview", repository)
-    if not isinstance(number, int):
-        raise errors.Invalid(what="the merge request has no number")
     return PullRequestChanged(
         repository,
-        number,
+        webhooks.dig_number(request, "iid", what="merge request"),
         # `locked` is a merge under way.
         is_open=webhooks.dig_text(request, "state") in ("opened", "locked"),
         head_repository=webhooks.dig_text(request, "source.path_with_namespace"),
