@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 
 from tests.dns_server import servfail
 
@@ -305,3 +306,19 @@ async def test_the_page_works_without_script(rivals: Rivals) -> None:
     assert (await browser.post(f"{path}/{www['id']}/delete"))[0] == 303
     assert "www.shop.example" not in (await browser.get(path))[1]
     assert f'href="{path}"' in (await browser.get(f"/projects/{rivals.project.name}"))[1]
+
+
+async def test_an_edge_without_an_address_costs_no_domain(rivals: Rivals) -> None:
+    """The operator's own zone is broken, and the proof is long gone."""
+    api = rivals.api
+    unset = replace(api.platform, settings=api.platform.settings.model_copy(update={"domain_addresses": ""}))
+    await api.live(rivals.project)
+    rivals.prove(await rivals.add("shop.example"))
+    await rivals.look()
+    del rivals.dns.names["_vclone.shop.example"]
+    del rivals.dns.names[EDGE]
+    await rivals.sql("update domains set next_check_at = now()")
+    assert await domain_checks.check_due(unset) == 1
+    found = await rivals.show("shop.example")
+    assert found["state"] == "active" and f"{EDGE}, where shop.example is to lead, has no address" in found["problem"]
+    assert await rivals.served("shop.example")

@@ -53,3 +53,17 @@ def test_trusted_proxies_are_networks() -> None:
     assert load_settings({"VCLONE_API_TRUSTED_PROXIES": "10.0.0.0/8, fd00::/8"}).api_trusted_proxies
     with pytest.raises(BadSettings, match="VCLONE_API_TRUSTED_PROXIES"):
         load_settings({"VCLONE_API_TRUSTED_PROXIES": "10.0.0.0/8, proxy.example"})
+
+
+@pytest.mark.parametrize(
+    ("name", "good", "bad"),
+    [
+        ("DOMAIN_RESOLVERS", "192.0.2.53, [2001:db8::53]:5353", "ns.example"),
+        ("DOMAIN_ADDRESSES", "203.0.113.5, 2001:db8::5", "203.0.113.5/24"),
+        ("DOMAIN_TARGET", "edge.example.net", "https://edge.example.net"),
+    ],
+)
+def test_settings_of_domains_are_checked_at_the_start(name: str, good: str, bad: str) -> None:
+    assert load_settings({f"VCLONE_{name}": good})
+    with pytest.raises(BadSettings, match=f"VCLONE_{name}"):
+        load_settings({f"VCLONE_{name}": bad})

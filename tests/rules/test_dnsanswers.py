@@ -73,7 +73,13 @@ def test_ownership(proofs: list[DnsAnswer], zone: list[DnsAnswer], holds: bool |
             False,
             "example.com has A 192.0.2.1, expected 203.0.113.5.",
         ),
-        ([says("r", "192.0.2.1")], frozenset(), False, "example.com has A 192.0.2.1, expected CNAME edge.example.net."),
+        (
+            [says("r", "192.0.2.1")],
+            frozenset(),
+            None,
+            "edge.example.net, where example.com is to lead, has no address.",
+        ),
+        ([says("r", flaw="does not exist (NXDOMAIN)")], frozenset(), None, "has no address."),
         (
             [says("r", "203.0.113.5", "2001:db8::bad")],
             HERE,

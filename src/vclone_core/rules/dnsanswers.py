@@ -77,9 +77,12 @@ def judge_ownership(name: str, wanted: str, findings: Findings) -> Verdict:
 def judge_routing(host: str, target: str, findings: Findings, *, is_apex: bool) -> Verdict:
     """Say whether `host` leads to the edges: by a CNAME to `target`, or with none but their addresses.
 
-    Either will do; which of them is expected in words is what `is_apex`, a registrable domain, can have.
+    Either will do; which of them is expected in words is what `is_apex`, a registrable domain, can have. Nobody can say
+    while the edges' own addresses are unknown: that is the operator's trouble, and must cost no domain.
     """
     expected = findings.expected
+    if not expected and not any(target in answer.chain for answer in findings.ways):
+        return Verdict(None, f"Nothing can be compared with it: {target}, where {host} is to lead, has no address.")
     wanted = " or ".join(sorted(expected)) if is_apex and expected else f"CNAME {target}"
 
     def holds(answer: DnsAnswer) -> bool:
