@@ -27,6 +27,7 @@ from vclone_core.settings import Settings
 from .auth import cookie_name
 from .guard import EDGE, OPEN, SAFE_METHODS, Guarded
 
+PROBES: Final = "probes"
 # Calls in a minute. What a person's scripts and a build's uploads never reach, and a flood reaches at once.
 RATES: Final[Mapping[str, Rate]] = {
     rate.name: rate
@@ -37,7 +38,7 @@ RATES: Final[Mapping[str, Rate]] = {
         Rate("open", 240),  # what anybody may look at
         Rate("sign-in", 120),  # and whatever else changes something without a caller; actions count tries more tightly
         Rate("webhooks", 1200),  # git hosts call from few addresses for everybody
-        Rate("probes", 1200),
+        Rate(PROBES, 1200),
     )
 }
 # Credentials that open nothing, from one address.
@@ -60,7 +61,7 @@ def class_of(entry: Guarded) -> str | None:
     is_safe = entry.method in SAFE_METHODS
     if entry.needs == OPEN:
         if entry.path in _PROBES:
-            return "probes"
+            return PROBES
         if entry.path.startswith(_WEBHOOKS):
             return "webhooks"
         return "open" if is_safe else "sign-in"
@@ -120,8 +121,10 @@ class Rates:
         refused = rate_for(REFUSED.name, factor)
         if credential and credential not in self._known and self._limiter.is_spent(refused, address_group(address)):
             raise TooManyRequests(retry_after_s=math.ceil(refused.interval_s))
-        rate = rate_for(name, factor)
-        return Quota(rate, await self._limiter.take(rate, credential or address_group(address)))
+        rate, key = rate_for(name, factor), credential or address_group(address)
+        if name == PROBES:  # that a process answers must not hang on another
+            return Quota(rate, self._limiter.take_here(rate, key))
+        return Quota(rate, await self._limiter.take(rate, key))
 
     async def note_entry(self, request: Request, *, address: str, is_let_in: bool) -> None:
         """Remember a credential that opened something; count one that didn't.

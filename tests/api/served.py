@@ -81,6 +81,7 @@ def environment(settings: Settings, port: int) -> dict[str, str]:
         "EDGE_TOKEN": settings.edge_token.get_secret_value(),
         "API_RATE_FACTOR": str(settings.api_rate_factor),
         "SIGN_UP": settings.sign_up,
+        "OUTBOUND_ALLOW": settings.outbound_allow,
         "LOG_LEVEL": settings.log_level,
         "API_PORT": str(port),
         "API_URL": f"http://127.0.0.1:{port}",

@@ -45,7 +45,7 @@ class Limiter:
         name = _name(rate, key)
         # This process's own share first. What it refuses alone, all together would: a flood doesn't get to Redis. And
         # should Redis go away in the middle of one, nobody is given a second burst.
-        own, self._own[name] = take(rate, self._own.get(name), time.monotonic(), cost=cost)
+        own = self.take_here(rate, key, cost=cost)
         if not own.is_allowed:
             return own
         interval_us = round(rate.interval_s * 1e6)
@@ -60,6 +60,12 @@ class Limiter:
         if wait_us > 0 and name in self._own:
             self._own[name] -= rate.interval_s * cost  # refused, so not counted
         return judge(rate, used_s=used_us / 1e6, wait_s=wait_us / 1e6)
+
+    def take_here(self, rate: Rate, key: str, *, cost: int = 1) -> Verdict:
+        """Count `cost` more for `key` in this process alone; asks nobody."""
+        name = _name(rate, key)
+        verdict, self._own[name] = take(rate, self._own.get(name), time.monotonic(), cost=cost)
+        return verdict
 
     def is_spent(self, rate: Rate, key: str) -> bool:
         """Say whether this process has already let through all that `key` may do now; asks and counts nothing."""
