@@ -106,7 +106,14 @@ def deliveries(webhook: str, limit: int, as_json: bool, **options: str | None) -
         return
     now = datetime.now(UTC)
     rows = [
-        [one["id"], format_age(one["created_at"], now), one["type"], one["state"], str(len(one["tries"])), tell_last(one)]
+        [
+            one["id"],
+            format_age(one["created_at"], now),
+            one["type"],
+            one["state"],
+            str(len(one["tries"])),
+            tell_last(one),
+        ]
         for one in answer["items"]
     ]
     click.echo(format_table(["DELIVERY", "AGE", "EVENT", "STATE", "TRIES", "LAST ANSWER"], rows))
