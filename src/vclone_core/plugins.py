@@ -9,7 +9,9 @@ import asyncio
 import importlib.util
 import inspect
 import sys
-from collections.abc import Iterable, Mapping
+import time
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from importlib.metadata import EntryPoint, entry_points
 from importlib.resources import files
@@ -26,6 +28,10 @@ from vclone_core.log import get_log
 GROUP: Final = "vclone"
 FRAMEWORKS_GROUP: Final = "vclone.frameworks"
 EVENT_TIMEOUT_S: Final = 10.0
+# What makes every process of the platform slow to start, and is the plugin's own doing.
+SLOW_IMPORT_S: Final = 2.0
+# What a plugin does wrong. One that calls `sys.exit` ends itself and nobody else; Ctrl-C still ends the process.
+_FAILURES: Final = (Exception, SystemExit)
 
 log = get_log(__name__)
 
@@ -91,17 +97,24 @@ class Plugins:
     async def announce(self, hook: str, **arguments: Any) -> None:
         """Tell every plugin of an event: each on its own, ended after `EVENT_TIMEOUT_S`, failures logged by name."""
         for plugin, function, arguments_taken in self._implementations(hook, arguments):
+            # A task of its own, so that one that cancels itself, or won't be cancelled, is nobody else's trouble.
+            task = asyncio.create_task(_hear(function, arguments_taken), name=f"{plugin} {hook}")
             try:
-                async with asyncio.timeout(EVENT_TIMEOUT_S):
-                    await function(**arguments_taken)
-            except Exception:
-                log.exception("plugin.failed", plugin=plugin, hook=hook)
+                await asyncio.wait({task}, timeout=EVENT_TIMEOUT_S)
+            finally:
+                task.cancel()
+            if not task.done():
+                log.error("plugin.failed", plugin=plugin, hook=hook, why=f"it took longer than {EVENT_TIMEOUT_S} s")
+            elif task.cancelled():
+                log.error("plugin.failed", plugin=plugin, hook=hook, why="it cancelled itself")
+            elif (error := task.result()) is not None:
+                log.error("plugin.failed", plugin=plugin, hook=hook, exc_info=error)
 
     def _call_each(self, hook: str, **arguments: Any) -> Iterable[tuple[str, Any]]:
         for plugin, function, arguments_taken in self._implementations(hook, arguments):
             try:
                 answer = function(**arguments_taken)
-            except Exception:
+            except _FAILURES:
                 log.exception("plugin.failed", plugin=plugin, hook=hook)
                 continue
             yield plugin, answer
@@ -111,6 +124,15 @@ class Plugins:
         for implementation in reversed(getattr(self.manager.hook, hook).get_hookimpls()):
             taken = {name: arguments[name] for name in implementation.argnames}
             yield implementation.plugin_name, implementation.function, taken
+
+
+async def _hear(function: Callable[..., Awaitable[None]], arguments: Mapping[str, Any]) -> BaseException | None:
+    """Run an implementation of an event; return what it raised."""
+    try:
+        await function(**arguments)
+    except _FAILURES as error:
+        return error
+    return None
 
 
 def load_plugins(*, allow: str | None = None, drop_in: Path | None = None) -> Plugins:
@@ -136,15 +158,24 @@ def load_plugins(*, allow: str | None = None, drop_in: Path | None = None) -> Pl
     return plugins
 
 
+def load_module(module: ModuleType, name: str = "") -> Plugins:
+    """Load one module as a plugin, and nothing else: for tests of plugins. Raises what is wrong with its hooks."""
+    manager = pluggy.PluginManager(hookspecs.PROJECT)
+    manager.add_hookspecs(hookspecs)
+    called = name or module.__name__
+    return Plugins(manager, (PluginInfo(called, "", "", _register(manager, module, called)),))
+
+
 def _load_entry_point(manager: pluggy.PluginManager, entry: EntryPoint, allowed: set[str] | None) -> PluginInfo:
     distribution = entry.dist.name if entry.dist else "?"
     version = entry.dist.version if entry.dist else "?"
     if allowed is not None and entry.name not in allowed:
         return PluginInfo(entry.name, distribution, version, (), "not listed in VCLONE_PLUGINS")
     try:
-        module = entry.load()
+        with _timed(entry.name):
+            module = entry.load()
         return PluginInfo(entry.name, distribution, version, _register(manager, module, entry.name))
-    except Exception as error:
+    except _FAILURES as error:
         return _refuse(entry.name, distribution, version, error)
 
 
@@ -158,13 +189,23 @@ def _load_file(manager: pluggy.PluginManager, path: Path, allowed: set[str] | No
             raise ImportError(f"{path} is not a Python file")
         module = importlib.util.module_from_spec(spec)
         sys.modules[spec.name] = module
-        spec.loader.exec_module(module)
+        with _timed(path.stem):
+            spec.loader.exec_module(module)
         return PluginInfo(path.stem, where, "", _register(manager, module, path.stem))
-    except Exception as error:
+    except _FAILURES as error:
         return _refuse(path.stem, where, "", error)
 
 
-def _refuse(name: str, distribution: str, version: str, error: Exception) -> PluginInfo:
+@contextmanager
+def _timed(name: str) -> Iterator[None]:
+    """Say in the log whose import takes long."""
+    started = time.monotonic()
+    yield
+    if (took_s := time.monotonic() - started) > SLOW_IMPORT_S:
+        log.warning("plugin.slow", plugin=name, seconds=round(took_s, 1))
+
+
+def _refuse(name: str, distribution: str, version: str, error: BaseException) -> PluginInfo:
     log.error("plugin.refused", plugin=name, distribution=distribution, why=str(error))
     return PluginInfo(name, distribution, version, (), f"{type(error).__name__}: {error}")
 

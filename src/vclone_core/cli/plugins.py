@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import os
 from dataclasses import asdict
+from pathlib import Path
 
 import click
 
-from vclone_core.cli.render import format_table, print_json
+from vclone_core.cli.context import json_option
+from vclone_core.cli.plugin_template import write_plugin
+from vclone_core.cli.progress import say
+from vclone_core.cli.render import format_table, print_json, print_outcome
 from vclone_core.errors import NotFound
 from vclone_core.log import configure_log
 from vclone_core.plugins import PluginInfo, Plugins, load_plugins
@@ -23,7 +27,7 @@ def load_own_plugins() -> Plugins:
 
 @click.group()
 def plugins() -> None:
-    """Show the installed plugins."""
+    """Show the installed plugins; begin a new one."""
 
 
 @plugins.command("list")
@@ -36,6 +40,18 @@ def list_plugins(as_json: bool) -> None:
         return
     rows = [[info.name, info.distribution, info.version, describe_state(info)] for info in infos]
     click.echo(format_table(["NAME", "DISTRIBUTION", "VERSION", "HOOKS"], rows))
+
+
+@plugins.command()
+@click.argument("name")
+@click.argument("folder", default=".", type=click.Path(path_type=Path, exists=True, file_okay=False))
+@json_option
+def new(name: str, folder: Path, *, as_json: bool) -> None:
+    """Write a new plugin, vclone-NAME, into FOLDER: a distribution with its entry point and a test that passes."""
+    made = write_plugin(name, folder)
+    print_outcome({"folder": str(made)}, str(made), as_json=as_json)
+    if not as_json:
+        say(f"Try it: cd {made} && pytest && pip install --no-deps -e . && vclone plugins info {name}")
 
 
 @plugins.command("info")
