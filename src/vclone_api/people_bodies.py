@@ -92,7 +92,7 @@ class NewTokenBody(Body):
 
     name: Name
     scopes: Annotated[list[Scope], Field(min_length=1, max_length=4)]
-    expires_days: Annotated[float, Field(gt=0, le=366)] | None = 90.0
+    expires_days: Annotated[float, Field(ge=0.001, le=366)] | None = 90.0
 
 
 class AuditQuery(PagedQuery):

@@ -181,3 +181,10 @@ async def test_a_crash_shows_an_id_and_nothing_else(api: Api, caplog: pytest.Log
     assert (status, problem["code"]) == (500, "internal")
     assert "hunter2" not in json.dumps(problem)
     assert problem["request_id"] in problem["hint"]
+
+
+@pytest.mark.parametrize("days", [0, -1, 367, 2.225073858507203e-309])
+async def test_a_life_of_a_token_that_no_clock_counts_is_refused(api: Api, days: float) -> None:
+    body = {"name": "t", "scopes": ["read"], "expires_days": days}
+    status, problem = await api.ask("POST", "/api/tokens", json=body)
+    assert (status, [item["field"] for item in problem["problems"]]) == (400, ["expires_days"])
