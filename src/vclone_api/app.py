@@ -17,8 +17,8 @@ from vclone_dashboard import make_blueprint
 from vclone_dashboard.pages import PAGES
 
 from vclone_core.actions.platform import Platform
+from vclone_core.actions.protection import ENTER
 from vclone_core.actions.sessions import signing_keys
-from vclone_core.actions.sites import ENTER
 from vclone_core.errors import BadTarget
 from vclone_core.ids import build_id
 from vclone_core.log import get_log

@@ -16,6 +16,7 @@ from hypercorn.config import Config
 
 from vclone_core.actions.domain_checks import keep_checking
 from vclone_core.actions.platform import open_platform
+from vclone_core.actions.protection import note_enter_url
 from vclone_core.errors import PortTaken
 from vclone_core.log import get_log
 from vclone_core.settings import Settings
@@ -71,6 +72,7 @@ async def run(settings: Settings) -> None:
     async with open_platform(settings) as platform:
         app = create_app(platform)
         checking = asyncio.create_task(keep_checking(platform), name="domain-checks")
+        platform.start(note_enter_url(platform), name="note where visitors are asked")
         serving = asyncio.ensure_future(serve(app, build_config(settings), shutdown_trigger=stop.wait))
         stopped = asyncio.ensure_future(stop.wait())
         log.info("api.started", host=settings.api_host, port=settings.api_port)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from pydantic import SecretStr
 
@@ -258,6 +260,24 @@ async def test_signing_keys_are_sealed_and_sealed_anew(world: World) -> None:
     assert rotation.sealed >= 1 and not rotation.unreadable
     assert before is not None and after is not None
     assert bytes(after["signing_key"]).startswith(b"v1.new.") and before != after
+
+
+async def test_visitors_are_sent_where_the_api_says_it_is(world: World) -> None:
+    """Not where a worker, which publishes, takes it to be."""
+    platform, project = world.platform, await world.project()
+    await world.build(project)
+    host = (await hosts_of(world, project))["deployment"]
+    await protection.set_covers(platform, world.actor, project, Covers.PREVIEWS)
+    found = await told(world, host)
+    assert found is not None and found.enter_url == "http://127.0.0.1:9000/enter"
+    moved = platform.settings.model_copy(update={"api_url": "https://vclone.example/"})
+    await protection.note_enter_url(replace(platform, settings=moved))
+    site = await deployments.resolve_host(platform, host)
+    assert site is not None and site.protection is not None
+    assert site.protection.enter_url == "https://vclone.example/enter"
+    await world.build(project, "feature")
+    later = await told(world, f"{project.name}-git-feature.localhost")
+    assert later is not None and later.enter_url == "https://vclone.example/enter"
 
 
 async def test_viewers_change_nothing(world: World) -> None:

@@ -21,7 +21,7 @@ from vclone_core.actions.platform import Platform
 from vclone_core.actions.publishing import wait_receipts
 from vclone_core.actions.signing_in import check_rate
 from vclone_core.actions.sites import lock_moves, retell
-from vclone_core.errors import BadCredentials, Conflict, Forbidden, InvalidFields, Limited, NotFound
+from vclone_core.errors import BadCredentials, Conflict, Forbidden, InvalidFields, Limited, NotFound, VcloneError
 from vclone_core.log import get_log
 from vclone_core.models import Actor, AliasKind, Covers, EdgeReceipt, FieldProblem, Policy, Project, ShareLink
 from vclone_core.rules.access import require
@@ -47,6 +47,8 @@ PASSWORD_LENGTH: Final = 8
 TRIES_FROM_ADDRESS: Final = Rate("site-password-address", 5)
 TRIES_OF_PROJECT: Final = Rate("site-password-project", 60)
 
+ENTER: Final = "/enter"
+
 Receipts = tuple[EdgeReceipt, ...]
 log = get_log(__name__)
 
@@ -68,7 +70,7 @@ async def show_policy(platform: Platform, actor: Actor, project: Project) -> Pol
     return await records.fetch_policy(platform.db, project.id) or _OFF
 
 
-_OFF: Final = Policy(Covers.OFF, "", 0, 0, has_password=False)
+_OFF: Final = Policy(Covers.OFF, "", "", 0, 0, has_password=False)
 
 
 async def set_covers(platform: Platform, actor: Actor, project: Project, covers: Covers) -> tuple[Policy, Receipts]:
@@ -143,7 +145,7 @@ async def _change(
         await lock_moves(tx)
         await _ensure(platform, tx, project)
         await write(tx)
-        version = await retell(tx, platform.settings, project.id, actor_id=actor.user_id)
+        version = await retell(tx, project.id, actor_id=actor.user_id)
         policy = await records.fetch_policy(tx, project.id)
     assert policy is not None
     return policy, await _tell(platform, version)
@@ -157,7 +159,7 @@ async def _ensure(platform: Platform, tx: Transaction, project: Project) -> None
         signing, key = make_key(os.urandom(32))
         ring, identity = ring_of(platform.settings), signing_key_identity(project.id)
         sealed = seal(ring, signing, identity=identity, nonce=os.urandom(NONCE_BYTES))
-        await tx.execute("insert_protection", project.id, key, sealed.encode())
+        await tx.execute("insert_protection", project.id, key, sealed.encode(), enter_url(platform))
 
 
 async def _tell(platform: Platform, version: int) -> Receipts:
@@ -167,17 +169,30 @@ async def _tell(platform: Platform, version: int) -> Receipts:
     return await wait_receipts(platform, version)
 
 
-async def end_passes_of_members(tx: Transaction, platform: Platform, team_id: str, *, actor_id: str | None) -> int:
+async def end_passes_of_members(tx: Transaction, team_id: str, *, actor_id: str | None) -> int:
     """Have every member of a team ask anew at its protected sites: the access of one of them has become less.
 
     Returns a version to announce once the transaction is committed; 0: nothing changed.
     """
     await lock_moves(tx)
     versions = [
-        await retell(tx, platform.settings, row["project_id"], actor_id=actor_id)
+        await retell(tx, row["project_id"], actor_id=actor_id)
         for row in await tx.fetch("end_passes_of_members", team_id)
     ]
     return max(versions, default=0)
+
+
+def enter_url(platform: Platform) -> str:
+    """Return where visitors are asked who they are: at the API, as its own settings name it."""
+    return f"{platform.settings.api_url.rstrip('/')}{ENTER}"
+
+
+async def note_enter_url(platform: Platform) -> None:
+    """Have edges send visitors here; they hear of another address when they look a host up again, in minutes."""
+    try:
+        await platform.db.execute("set_enter_url", enter_url(platform))
+    except VcloneError as error:
+        log.warning("enter_url.not_noted", why=error.sentence)
 
 
 # Share links
@@ -215,7 +230,7 @@ async def create_link(
         )
         assert made is not None
         link = records.share_link_from(made)
-        version = await retell(tx, platform.settings, project.id, actor_id=actor.user_id, hosts=[host])
+        version = await retell(tx, project.id, actor_id=actor.user_id, hosts=[host])
     await _tell(platform, version)
     now, ends = int(link.created_at.timestamp()), int(link.expires_at.timestamp())
     text = _sign(platform, row, Pass(Way.LINK, host, now, ends, link=link.id))
@@ -237,7 +252,7 @@ async def delete_link(platform: Platform, actor: Actor, project: Project, link_i
         if row is None:
             raise NotFound(what="share link")
         host = str(row["host"])
-        version = await retell(tx, platform.settings, project.id, actor_id=actor.user_id, hosts=[host])
+        version = await retell(tx, project.id, actor_id=actor.user_id, hosts=[host])
     return host, await _tell(platform, version)
 
 

@@ -74,7 +74,7 @@ async def publish(platform: Platform, claim: Claim, manifest: Manifest) -> Publi
         else:
             points = await _decide_points(platform, tx, project, records.deployment_from(row))
             deployment = await _make_ready(platform, tx, claim, points, stored, sha256, started)
-            moves = await _move(platform, tx, deployment, points, reason="publish", actor_id=row["created_by"])
+            moves = await _move(tx, deployment, points, reason="publish", actor_id=row["created_by"])
     await announce_moves(platform, project, moves)
     await announce_change(platform, deployment, project)
     return Published(deployment, tuple(move.alias for move in moves))
@@ -319,17 +319,11 @@ async def _show_in_production(
     points = production_points(
         project, base_domain=platform.settings.base_domain, custom_hosts=standing["custom_hosts"]
     )
-    return await _move(platform, tx, deployment, points, reason=reason, actor_id=actor.user_id)
+    return await _move(tx, deployment, points, reason=reason, actor_id=actor.user_id)
 
 
 async def _move(
-    platform: Platform,
-    tx: Transaction,
-    deployment: Deployment,
-    points: Sequence[Point],
-    *,
-    reason: str,
-    actor_id: str | None,
+    tx: Transaction, deployment: Deployment, points: Sequence[Point], *, reason: str, actor_id: str | None
 ) -> list[Moved]:
     policy = await records.fetch_policy(tx, deployment.project_id)
     moves = []
@@ -342,7 +336,7 @@ async def _move(
             alias.deployment_id,
             alias.kind.value,
             point.branch,
-            encode_site(build_site(platform.settings, alias, point.branch, policy)),
+            encode_site(build_site(alias, point.branch, policy)),
             reason,
             actor_id,
         )

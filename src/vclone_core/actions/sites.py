@@ -15,11 +15,9 @@ from vclone_core.models import Alias, Policy, Site
 from vclone_core.rules.objectkeys import manifest_key
 from vclone_core.rules.protection import protect
 from vclone_core.rules.sites import encode_site
-from vclone_core.settings import Settings
 from vclone_core.stores import records
 from vclone_core.stores.postgres import Record, Transaction
 
-ENTER: Final = "/enter"
 # Held by every transaction that changes what edges are told.
 _MOVES_LOCK: Final = 0x76636C6F6E6503
 
@@ -29,9 +27,8 @@ async def lock_moves(tx: Transaction) -> None:
     await tx.fetch_one("lock_aliases", _MOVES_LOCK)
 
 
-def build_site(settings: Settings, alias: Alias, branch: str | None, policy: Policy | None) -> Site:
+def build_site(alias: Alias, branch: str | None, policy: Policy | None) -> Site:
     """Return the site of an alias, without what was there before."""
-    enter_url = f"{settings.api_url.rstrip('/')}{ENTER}"
     return Site(
         host=alias.host,
         project_id=alias.project_id,
@@ -39,7 +36,7 @@ def build_site(settings: Settings, alias: Alias, branch: str | None, policy: Pol
         manifest_key=manifest_key(alias.project_id, alias.deployment_id),
         kind=alias.kind,
         version=alias.version,
-        protection=protect(policy, alias.host, alias.kind, branch, enter_url=enter_url),
+        protection=protect(policy, alias.host, alias.kind, branch),
     )
 
 
@@ -50,26 +47,24 @@ async def resolve_host(platform: Platform, host: str) -> Site | None:
         return None
     # Read after the alias: whatever is newer than that comes with a higher version, by push.
     policy = await records.fetch_policy(platform.db, row["project_id"])
-    return _site_from(platform.settings, row, policy)
+    return _site_from(row, policy)
 
 
-async def retell(
-    tx: Transaction, settings: Settings, project_id: str, *, actor_id: str | None, hosts: Sequence[str] | None = None
-) -> int:
+async def retell(tx: Transaction, project_id: str, *, actor_id: str | None, hosts: Sequence[str] | None = None) -> int:
     """Tell edges anew of a project's hosts (None: all), which stay where they are; to be called under `lock_moves`.
 
     Returns the version of the last of them, 0 where there is none.
     """
     policy = await records.fetch_policy(tx, project_id)
     rows = await tx.fetch("list_told", project_id, None if hosts is None else list(hosts))
-    sites = [encode_site(_site_from(settings, row, policy)) for row in rows]
+    sites = [encode_site(_site_from(row, policy)) for row in rows]
     told = await tx.fetch("retell_aliases", project_id, [row["host"] for row in rows], sites, actor_id)
     return max((row["version"] for row in told), default=0)
 
 
-def _site_from(settings: Settings, row: Record, policy: Policy | None) -> Site:
+def _site_from(row: Record, policy: Policy | None) -> Site:
     return replace(
-        build_site(settings, records.alias_from(row), row["branch"], policy),
+        build_site(records.alias_from(row), row["branch"], policy),
         previous_deployment_id=row["previous_deployment_id"],
         newest_deployment_id=row["newest_deployment_id"],
         redirect_to=row["redirect_to"],

@@ -132,7 +132,7 @@ async def change_member(
         after = await tx.fetch_one("list_members", actor.team_id, user_id)
         told = 0
         if is_restricted:
-            told = await end_passes_of_members(tx, platform, actor.team_id, actor_id=actor.user_id)
+            told = await end_passes_of_members(tx, actor.team_id, actor_id=actor.user_id)
     await _tell(platform, told)
     assert after is not None
     return _membership_from(after, await find_team(platform, actor))
@@ -156,7 +156,7 @@ async def remove_member(platform: Platform, actor: Actor, user_id: str) -> None:
         await tx.execute("delete_member", actor.team_id, user_id)
         await tx.execute("revoke_tokens_of_member", actor.team_id, user_id)
         await tx.execute("forget_team_choice", actor.team_id, user_id)
-        told = await end_passes_of_members(tx, platform, actor.team_id, actor_id=actor.user_id)
+        told = await end_passes_of_members(tx, actor.team_id, actor_id=actor.user_id)
     await _tell(platform, told)
 
 

@@ -20,12 +20,13 @@ class Covers(StrEnum):
 class Policy:
     """How a project's sites are protected. Passes of an earlier generation have ended.
 
-    `links` are the ids of the share links by host; `key` verifies passes, `bypass` is the doubly hashed secret of
-    automation.
+    `links` are the ids of the share links by host; `key` verifies passes, `enter_url` is where visitors are asked who
+    they are, `bypass` is the doubly hashed secret of automation.
     """
 
     covers: Covers
     key: str
+    enter_url: str
     members_generation: int
     password_generation: int
     has_password: bool

@@ -53,15 +53,13 @@ def is_covered(covers: Covers, kind: AliasKind, branch: str | None) -> bool:
     return covers is Covers.EVERYTHING
 
 
-def protect(
-    policy: Policy | None, host: str, kind: AliasKind, branch: str | None, *, enter_url: str
-) -> Protection | None:
+def protect(policy: Policy | None, host: str, kind: AliasKind, branch: str | None) -> Protection | None:
     """Return what an edge is told of a host's protection; None: it has none."""
     if policy is None or not is_covered(policy.covers, kind, branch):
         return None
     return Protection(
         key=policy.key,
-        enter_url=enter_url,
+        enter_url=policy.enter_url,
         members=policy.members_generation,
         password=policy.password_generation if policy.has_password else None,
         links=policy.links.get(host, ()),

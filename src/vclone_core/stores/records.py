@@ -167,6 +167,7 @@ async def fetch_policy(db: Queries, project_id: str) -> Policy | None:
     return Policy(
         covers=Covers(row["covers"]),
         key=row["key"],
+        enter_url=row["enter_url"],
         members_generation=row["members_generation"],
         password_generation=row["password_generation"],
         has_password=row["has_password"],

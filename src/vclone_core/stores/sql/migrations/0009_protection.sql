@@ -7,6 +7,8 @@ create table project_protection (
     -- What edges verify passes with, and what signs them, sealed: that never leaves the API.
     key text not null,
     signing_key bytea not null,
+    -- Where the API asks visitors who they are: workers, which publish, needn't know.
+    enter_url text not null,
     -- Passes of a lower generation have ended.
     members_generation integer not null default 1,
     password_generation integer not null default 1,

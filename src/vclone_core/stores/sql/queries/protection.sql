@@ -2,7 +2,7 @@
 
 -- name: fetch_policy
 -- With the ids of the share links that hold, by host; no row: there never was any protection.
-select covers, key, password_hash is not null as has_password, members_generation, password_generation, bypass,
+select covers, key, enter_url, password_hash is not null as has_password, members_generation, password_generation, bypass,
     bypass_made_at,
     coalesce((
         select jsonb_object_agg(l.host, l.ids) from (
@@ -14,8 +14,11 @@ from project_protection
 where project_id = $1;
 
 -- name: insert_protection
-insert into project_protection (project_id, key, signing_key) values ($1, $2, $3)
+insert into project_protection (project_id, key, signing_key, enter_url) values ($1, $2, $3, $4)
 on conflict (project_id) do nothing;
+
+-- name: set_enter_url
+update project_protection set enter_url = $1 where enter_url <> $1;
 
 -- name: delete_protection
 delete from project_protection where project_id = $1;
