@@ -283,10 +283,8 @@ class ValuesQuery(Query):
     branch: Line | None = None
 
 
-class DomainsQuery(Query):
+class DomainsQuery(PagedQuery):
     project: Line | None = None
-    limit: Annotated[int, Field(ge=1, le=100)] = 50
-    cursor: Line | None = None
 
 
 class LogsQuery(Query):

@@ -84,14 +84,13 @@ __all__ = [
 
 # Where a name lives that is not one of `protocols`, and the names that are modules.
 _HOMES = {
-    "buildsessions": "",
     "check_object_key": "rules.objectkeys",
     "check_object_prefix": "rules.objectkeys",
     "get_log": "log",
     "hookimpl": "hookspecs",
     "tell_special": "rules.addresses",
 }
-_MODULES = {"errors": "errors", "models": "models", "webhooks": "rules.webhooks"}
+_MODULES = {"buildsessions": "buildsessions", "errors": "errors", "models": "models", "webhooks": "rules.webhooks"}
 
 
 def __getattr__(name: str) -> Any:

@@ -17,6 +17,9 @@ from .conftest import Api
 
 # Answers with items and no cursor.
 UNPAGED = {
+    "GET /api/projects/<project>/deploy-key": "a project has one",
+    "GET /api/projects/<project>/git/deliveries": "a look at the newest; `limit` says at how many",
+    "GET /api/projects/<project>/git/reports": "a look at the newest 50",
     "GET /api/deployments/<deployment>/logs": "its lines are numbered: `after` is their cursor",
 }
 
@@ -66,11 +69,13 @@ async def test_pages_hold_every_item_once(api: Api) -> None:
 
 
 async def test_what_is_added_meanwhile_moves_nothing(api: Api) -> None:
-    made = [(await api.project()).id for _ in range(4)]
+    made = {(await api.project()).id for _ in range(4)}
+    before = [one["id"] for one in (await api.ask("GET", "/api/projects"))[1]["items"]]
+    assert set(before) == made
     _, first = await api.ask("GET", "/api/projects?limit=2")
     await api.project()
     _, second = await api.ask("GET", f"/api/projects?limit=2&cursor={first['next_cursor']}")
-    assert [one["id"] for one in first["items"] + second["items"]] == made[::-1]
+    assert [one["id"] for one in first["items"] + second["items"]] == before
 
 
 async def test_a_cursor_opens_its_own_list_alone(api: Api) -> None:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import pytest
+from vclone_dashboard.pages import PAGES
 
 from vclone_api.guard import Route
 from vclone_api.routes import ROUTES
@@ -25,7 +26,7 @@ from vclone_core.actions import (
     tokens,
     variables,
     webhooks,
-)
+)  # fmt: skip
 from vclone_core.models import Actor, Covers, Deployment, Project
 from vclone_core.rules.access import PERMISSIONS, SCOPES
 from vclone_core.rules.outgoing import EVENTS
@@ -163,8 +164,6 @@ def test_the_matrix_has_every_route_and_no_other() -> None:
 
 
 def test_every_permission_guards_something() -> None:
-    from vclone_dashboard.pages import PAGES
-
     assert set(PERMISSIONS) <= {entry.needs for entry in (*ROUTES, *PAGES)}
 
 
@@ -184,9 +183,8 @@ class World:
         return (await accounts.actor_from_token(self.api.platform, token)).user_id
 
     async def fresh_invitation(self, _caller: str) -> str:
-        made = await invitations.invite(
-            self.api.platform, self.api.owner, email=f"{secrets.token_hex(4)}@example.com", role="viewer"
-        )
+        email = f"{secrets.token_hex(4)}@example.com"
+        made = await invitations.invite(self.api.platform, self.api.owner, email=email, role="viewer")
         return made.invitation.id
 
     def whose(self, caller: str) -> Actor:
@@ -194,10 +192,8 @@ class World:
         return self.actors.get(caller, self.api.owner) if caller != "stranger" else self.api.owner
 
     async def fresh_token(self, caller: str) -> str:
-        of = self.whose(caller)
-        await owners.insert_token(
-            self.api.platform.db, of.user_id, of.team_id, name="x", token_id=(made := f"tok_{secrets.token_hex(8)}")
-        )
+        of, made = self.whose(caller), f"tok_{secrets.token_hex(8)}"
+        await owners.insert_token(self.api.platform.db, of.user_id, of.team_id, name="x", token_id=made)
         return made
 
     async def fresh_session(self, caller: str) -> str:

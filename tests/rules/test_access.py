@@ -9,8 +9,15 @@ from vclone_core.models import Actor
 from vclone_core.rules.access import PERMISSIONS, ROLES, SCOPES, may, may_give, require
 
 ONES_OWN = {"see one's account", "change one's account", "create a team", "leave the team", "make tokens"}
-READS = {"see a project", "see a deployment", "see the team", "see variables", "see domains"}
-KEEPS = {"delete a project", "change the team", "see the audit log", "collect storage", "change git access"}
+READS = {"see a project", "see a deployment", "see the team", "see variables", "see domains", "see events"}
+KEEPS = {
+    "delete a project",
+    "change the team",
+    "see the audit log",
+    "collect storage",
+    "change git access",
+    "change webhooks",
+}
 OWNS = {"delete the team"}
 ALLOWED = {
     "owner": set(PERMISSIONS),

@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from vclone_core.errors import InvalidFields
@@ -89,6 +89,7 @@ def test_what_is_no_host_name(text: str, why: str) -> None:
     assert problem.field == "host" and why in problem.message
 
 
+@example("²")
 @given(st.text(max_size=300))
 def test_any_text_is_one_spelling_or_refused(text: str) -> None:
     try:

@@ -24,6 +24,7 @@ ROUTES: Final[tuple[Route, ...]] = (
         domains.list_project_domains,
         "see domains",
         domain_shapes.DomainList,
+        query=bodies.PagedQuery,
     ),
     Route(
         "POST",

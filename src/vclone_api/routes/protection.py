@@ -31,7 +31,7 @@ ROUTES: Final[tuple[Route, ...]] = (
     Route("POST", f"{_PATH}/revoke", protection.end_passes, CHANGE, protection.ProtectionShape),
     Route("POST", f"{_PATH}/bypass", protection.make_bypass, CHANGE, protection.BypassShape, status=201),
     Route("DELETE", f"{_PATH}/bypass", protection.remove_bypass, CHANGE, status=204),
-    Route("GET", f"{_PATH}/links", protection.list_share_links, SEE, protection.ShareLinkList),
+    Route("GET", f"{_PATH}/links", protection.list_share_links, SEE, protection.ShareLinkList, query=bodies.PagedQuery),
     Route(
         "POST",
         f"{_PATH}/links",

@@ -7,6 +7,7 @@ from vclone_core.models import Domain
 
 from ..bodies import DomainChange, NewDomain
 from ..guard import Call
+from ..paging import cut_page, position_of
 from .domain_shapes import DomainList, DomainShape, ResolvedShape, shape_domain, shape_resolved
 
 
@@ -15,20 +16,20 @@ async def list_domains(call: Call) -> DomainList:
     query = call.query
     project = await projects.find_project(call.platform, call.actor, query.project) if query.project else None
     found = await domains.list_domains(
-        call.platform, call.actor, project=project, limit=query.limit + 1, before=query.cursor
+        call.platform, call.actor, project=project, limit=query.limit + 1, before=position_of(call)
     )
-    page = found[: query.limit]
-    return {
-        "items": [await _describe(call, one) for one in page],
-        "next_cursor": page[-1].id if len(found) > query.limit else None,
-    }
+    page, cursor = cut_page(call, found, key=lambda domain: domain.id)
+    return {"items": [await _describe(call, one) for one in page], "next_cursor": cursor}
 
 
 async def list_project_domains(call: Call, project: str) -> DomainList:
     """The domains of a project, newest first."""
     found = await projects.find_project(call.platform, call.actor, project)
-    listed = await domains.list_domains(call.platform, call.actor, project=found)
-    return {"items": [await _describe(call, one) for one in listed], "next_cursor": None}
+    listed = await domains.list_domains(
+        call.platform, call.actor, project=found, limit=call.query.limit + 1, before=position_of(call)
+    )
+    page, cursor = cut_page(call, listed, key=lambda domain: domain.id)
+    return {"items": [await _describe(call, one) for one in page], "next_cursor": cursor}
 
 
 async def add_domain(call: Call, project: str) -> DomainShape:

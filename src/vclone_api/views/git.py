@@ -13,11 +13,12 @@ from vclone_core.errors import Limited, NotFound
 from ..bodies import read_whole
 from ..git_bodies import Approval, DeliveriesQuery, NewConnection, WebhookQuery
 from ..guard import Call
+from ..paging import slice_page
 from .described import describe
 from .git_shapes import (
     ConnectionShape,
-    DeliveryList,
-    DeliveryShape,
+    GitDeliveryList,
+    GitDeliveryShape,
     NewConnectionShape,
     PullRequestList,
     ReceivedShape,
@@ -90,7 +91,7 @@ async def disconnect_repository(call: Call, project: str) -> None:
     await gitconnections.disconnect(call.platform, call.actor, found)
 
 
-async def list_deliveries(call: Call, project: str) -> DeliveryList:
+async def list_git_deliveries(call: Call, project: str) -> GitDeliveryList:
     """What a git host has told of a project's repository, newest first, and what came of it."""
     query: DeliveriesQuery = call.query
     found = await projects.find_project(call.platform, call.actor, project)
@@ -98,7 +99,7 @@ async def list_deliveries(call: Call, project: str) -> DeliveryList:
     return {"items": [shape_delivery(one) for one in listed]}
 
 
-async def repeat_delivery(call: Call, project: str, delivery: str) -> DeliveryShape:
+async def repeat_delivery(call: Call, project: str, delivery: str) -> GitDeliveryShape:
     """Handle a delivery once more."""
     found = await projects.find_project(call.platform, call.actor, project)
     if not delivery.isdecimal() or len(delivery) > 18:
@@ -126,7 +127,8 @@ async def list_pull_requests(call: Call, project: str) -> PullRequestList:
     """The open pull requests of a project's repository, newest first."""
     found = await projects.find_project(call.platform, call.actor, project)
     listed = await gitconnections.list_pull_requests(call.platform, call.actor, found)
-    return {"items": [shape_pull_request(one) for one in listed]}
+    page, cursor = slice_page(call, listed, key=lambda pull: pull.number, newest_first=True)
+    return {"items": [shape_pull_request(one) for one in page], "next_cursor": cursor}
 
 
 async def approve_pull_request(call: Call, project: str, number: str) -> DeploymentShape:

@@ -33,7 +33,7 @@ class NewConnectionShape(ConnectionShape):
     secret: str | None
 
 
-class DeliveryShape(TypedDict):
+class GitDeliveryShape(TypedDict):
     number: int
     delivery_id: str
     event: str
@@ -45,8 +45,8 @@ class DeliveryShape(TypedDict):
     received_at: str
 
 
-class DeliveryList(TypedDict):
-    items: list[DeliveryShape]
+class GitDeliveryList(TypedDict):
+    items: list[GitDeliveryShape]
 
 
 class ReportShape(TypedDict):
@@ -80,6 +80,7 @@ class PullRequestShape(TypedDict):
 
 class PullRequestList(TypedDict):
     items: list[PullRequestShape]
+    next_cursor: str | None
 
 
 def shape_connection(connection: GitConnection, webhook_url: str) -> ConnectionShape:
@@ -99,7 +100,7 @@ def shape_connected(made: Connected) -> NewConnectionShape:
     return {**shape_connection(made.connection, made.webhook_url), "secret": made.secret}
 
 
-def shape_delivery(delivery: PastDelivery) -> DeliveryShape:
+def shape_delivery(delivery: PastDelivery) -> GitDeliveryShape:
     return {
         "number": delivery.number,
         "delivery_id": delivery.delivery_id,

@@ -9,6 +9,7 @@ from vclone_core.models import Covers, EdgeReceipt, Policy, ShareLink
 
 from ..bodies import NewShareLink, ProtectionChange, SitePassword
 from ..guard import Call
+from ..paging import slice_page
 from .shapes import ReceiptShape, moment, optional_moment, shape_receipts
 
 
@@ -41,6 +42,7 @@ class NewShareLinkShape(ShareLinkShape):
 
 class ShareLinkList(TypedDict):
     items: list[ShareLinkShape]
+    next_cursor: str | None
 
 
 async def show_protection(call: Call, project: str) -> ProtectionShape:
@@ -92,7 +94,9 @@ async def remove_bypass(call: Call, project: str) -> None:
 async def list_share_links(call: Call, project: str) -> ShareLinkList:
     """The share links that hold, newest first."""
     found = await projects.find_project(call.platform, call.actor, project)
-    return {"items": [shape_link(one) for one in await protection.list_links(call.platform, call.actor, found)]}
+    links = await protection.list_links(call.platform, call.actor, found)
+    page, cursor = slice_page(call, links, key=lambda link: link.id, newest_first=True)
+    return {"items": [shape_link(one) for one in page], "next_cursor": cursor}
 
 
 async def create_share_link(call: Call, project: str) -> NewShareLinkShape:

@@ -174,7 +174,7 @@ async def show_on_branch(platform: Platform, project: Project, deployment_id: st
             return
         ref = deployment.source.ref
         point = Point(branch_host(project.name, ref, platform.settings.base_domain), AliasKind.BRANCH, ref)
-        moves = await _move(platform, tx, deployment, [point], reason="reopen", actor_id=None)
+        moves = await _move(tx, deployment, [point], reason="reopen", actor_id=None)
     await announce_moves(platform, project, moves)
 
 
@@ -193,7 +193,7 @@ async def show_domain(
         gone = await tx.fetch_one("remove_alias", domain.host, project.id, "domain", actor_id)
         return [], 0 if gone is None else gone["version"]
     point = Point(domain.host, AliasKind.CUSTOM, domain.branch)
-    moves = await _move(platform, tx, deployment, [point], reason="domain", actor_id=actor_id)
+    moves = await _move(tx, deployment, [point], reason="domain", actor_id=actor_id)
     return moves, moves[-1].alias.version
 
 

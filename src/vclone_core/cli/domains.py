@@ -38,14 +38,8 @@ def list_domains(project: str | None, as_json: bool, **options: str | None) -> N
     """List the domains of the team."""
 
     async def fetch(api: ApiClient) -> list[Any]:
-        found: list[Any] = []
-        cursor = None
-        while True:
-            page = await api.get("/api/domains", limit=100, project=project, cursor=cursor)
-            found += page["items"]
-            cursor = page["next_cursor"]
-            if cursor is None:
-                return found
+        found: list[Any] = (await api.get_all("/api/domains", project=project))["items"]
+        return found
 
     items = call_api(options, fetch)
     if as_json:

@@ -157,7 +157,12 @@ def reports(again: bool, project: str | None, as_json: bool, **options: Options)
 @platform_options
 def pulls(project: str | None, as_json: bool, **options: Options) -> None:
     """List the open pull requests, and which wait for an approval."""
-    found = _fetch(f"{_path(project)}/pull-requests", options)
+
+    async def fetch(api: ApiClient) -> Mapping[str, Any]:
+        listed: Mapping[str, Any] = await api.get_all(f"{_path(project)}/pull-requests")
+        return listed
+
+    found = call_api(options, fetch)
     if as_json:
         print_json(found)
         return
@@ -185,7 +190,7 @@ def approve(number: int, sha: str, project: str | None, as_json: bool, **options
 
     async def post(api: ApiClient) -> Mapping[str, Any]:
         path = f"{_path(project)}/pull-requests"
-        listed = (await api.get(path))["items"]
+        listed = (await api.get_all(path))["items"]
         found = next((one for one in listed if one["number"] == number), None)
         if found is None or len(sha) < 7 or not found["head_sha"].startswith(sha):
             raise Conflict(what=f"{sha} is not the newest commit of an open pull request {number}")

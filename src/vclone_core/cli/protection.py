@@ -150,7 +150,7 @@ def links(project: str | None, as_json: bool, **options: str | None) -> None:
     """List the share links that hold."""
 
     async def fetch(api: ApiClient) -> Mapping[str, Any]:
-        found: Mapping[str, Any] = await api.get(_path(project, "/links"))
+        found: Mapping[str, Any] = await api.get_all(_path(project, "/links"))
         return found
 
     answer = call_api(options, fetch)

@@ -45,6 +45,9 @@ def parse_domain(text: str) -> str:
         host = parse_host([text.encode()])
     except (BadHost, UnicodeEncodeError):
         raise _refusal("is no host name: labels of letters, digits and inner hyphens, parted by dots") from None
+    # Digits of other scripts are those of an address once they are spelled as a host.
+    if problem := _spelling_problem(host):
+        raise _refusal(problem)
     if len(host) > NAME_LENGTH:
         raise _refusal(f"is longer than {NAME_LENGTH} characters")
     if any(label.startswith("xn--") and not _is_a_label(label) for label in host.split(".")):
