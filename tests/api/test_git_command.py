@@ -12,8 +12,8 @@ import pytest
 from tests.payloads import SHAS, ZERO, GitHubRepository, Request
 
 from .conftest import Api
+from .served import Served
 from .test_env_command import vclone
-from .test_served import Served, served  # noqa: F401  # the fixture
 
 pytestmark = pytest.mark.processes
 
@@ -22,7 +22,7 @@ GIT_URL = "https://github.example/acme/shop.git"
 TOKEN = "a-token-of-the-host-0123"
 
 
-async def test_from_connecting_to_disconnecting(api: Api, served: Served, tmp_path: Path) -> None:  # noqa: F811
+async def test_from_connecting_to_disconnecting(api: Api, served: Served, tmp_path: Path) -> None:
     project = await api.project()
     env = {**os.environ, "VCLONE_API_URL": served.url, "VCLONE_TOKEN": api.callers["owner"]}
 

@@ -8,10 +8,10 @@ from typing import Any
 import click
 
 from vclone_core.cli.client import ApiClient, call_api
-from vclone_core.cli.context import platform_options
+from vclone_core.cli.context import json_option, platform_options
 from vclone_core.cli.progress import say
 from vclone_core.cli.project import this_project
-from vclone_core.cli.render import format_table, print_json
+from vclone_core.cli.render import format_table, print_json, say_outcome
 from vclone_core.errors import NotFound
 from vclone_core.rules.deploykeys import list_host_keys
 
@@ -86,29 +86,34 @@ def show(project: str | None, as_json: bool, **options: str | None) -> None:
 @deploy_key.command()
 @click.argument("known_hosts", type=click.File(), required=False)
 @click.option("--project", metavar="NAME", help="Project, instead of the linked one.")
+@json_option
 @platform_options
-def trust(known_hosts: Any, project: str | None, **options: str | None) -> None:
+def trust(known_hosts: Any, project: str | None, *, as_json: bool, **options: str | None) -> None:
     """Believe the host keys in the file KNOWN_HOSTS and no others; without a file the next host that is met."""
     body = {"known_hosts": known_hosts.read() if known_hosts else ""}
 
-    async def save(api: ApiClient) -> None:
-        await api.put(f"{_path(project)}/hosts", body)
+    async def save(api: ApiClient) -> Mapping[str, Any]:
+        kept: Mapping[str, Any] = await api.put(f"{_path(project)}/hosts", body)
+        return kept
 
-    call_api(options, save)
-    say("These host keys are believed." if body["known_hosts"] else "The next host that a build meets is believed.")
+    kept = call_api(options, save)
+    words = "These host keys are believed." if body["known_hosts"] else "The next host that a build meets is believed."
+    say_outcome(kept, words, as_json=as_json)
 
 
 @deploy_key.command()
 @click.option("--project", metavar="NAME", help="Project, instead of the linked one.")
+@json_option
 @platform_options
-def rm(project: str | None, **options: str | None) -> None:
+def rm(project: str | None, *, as_json: bool, **options: str | None) -> None:
     """Forget the key; take it out of the repository's settings too."""
+    name = project or this_project()
 
     async def remove(api: ApiClient) -> None:
-        await api.delete(_path(project))
+        await api.delete(_path(name))
 
     call_api(options, remove)
-    say("Forgot the deploy key.")
+    say_outcome({"removed": name}, "Forgot the deploy key.", as_json=as_json)
 
 
 def _path(project: str | None) -> str:

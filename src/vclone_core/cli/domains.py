@@ -8,10 +8,10 @@ from typing import Any, Final
 import click
 
 from vclone_core.cli.client import ApiClient, call_api
-from vclone_core.cli.context import platform_options
+from vclone_core.cli.context import json_option, platform_options
 from vclone_core.cli.progress import say
 from vclone_core.cli.project import this_project
-from vclone_core.cli.render import format_table, print_json
+from vclone_core.cli.render import format_table, print_json, say_outcome
 from vclone_core.errors import Conflict
 from vclone_core.models import HELD, DomainState
 
@@ -119,15 +119,17 @@ def inspect(host: str, as_json: bool, **options: str | None) -> None:
 
 @domains.command()
 @click.argument("host")
+@json_option
 @platform_options
-def rm(host: str, **options: str | None) -> None:
+def rm(host: str, *, as_json: bool, **options: str | None) -> None:
     """Give HOST up: it shows nothing from now on, and its record proves nothing any more."""
 
     async def remove(api: ApiClient) -> None:
         await api.delete(f"/api/domains/{host}")
 
     call_api(options, remove)
-    say(f"Removed {host}. Remove its DNS records, too: nobody else can use them here.")
+    words = f"Removed {host}. Remove its DNS records, too: nobody else can use them here."
+    say_outcome({"removed": host}, words, as_json=as_json)
 
 
 @domains.command()

@@ -13,7 +13,7 @@ from vclone_core.cli.client import ApiClient, call_api
 from vclone_core.cli.context import find_platform, platform_options
 from vclone_core.cli.progress import say
 from vclone_core.cli.project import this_project
-from vclone_core.cli.render import format_age, format_table, print_json
+from vclone_core.cli.render import format_age, format_table, print_json, print_outcome, say_outcome
 from vclone_core.errors import Conflict, Invalid
 
 Options = str | None
@@ -67,15 +67,18 @@ def connect(git_url: str | None, project: str | None, takes_token: bool, as_json
 
 @git.command()
 @project_option
+@json_option
 @platform_options
-def disconnect(project: str | None, **options: Options) -> None:
+def disconnect(project: str | None, *, as_json: bool, **options: Options) -> None:
     """Have the project follow no repository any more; its deployments stay."""
+    name = project or this_project()
 
     async def remove(api: ApiClient) -> None:
-        await api.delete(_path(project))
+        await api.delete(_path(name))
 
     call_api(options, remove)
-    say("The project follows no repository any more. Remove the webhook at the host too.")
+    words = "The project follows no repository any more. Remove the webhook at the host too."
+    say_outcome({"disconnected": name}, words, as_json=as_json)
 
 
 @git.command()
@@ -121,11 +124,12 @@ def deliveries(project: str | None, as_json: bool, **options: Options) -> None:
 @git.command()
 @click.argument("number", type=int)
 @project_option
+@json_option
 @platform_options
-def redeliver(number: int, project: str | None, **options: Options) -> None:
+def redeliver(number: int, project: str | None, *, as_json: bool, **options: Options) -> None:
     """Handle the delivery NUMBER once more."""
-    _post(f"{_path(project)}/deliveries/{number}/repeat", {}, options)
-    say(f"{number} is handled again.")
+    repeated = _post(f"{_path(project)}/deliveries/{number}/repeat", {}, options)
+    say_outcome(repeated, f"{number} is handled again.", as_json=as_json)
 
 
 @git.command()
@@ -206,12 +210,14 @@ def approve(number: int, sha: str, project: str | None, as_json: bool, **options
 
 
 @git.command("app")
+@json_option
 @platform_options
-def make_app(**options: Options) -> None:
+def make_app(*, as_json: bool, **options: Options) -> None:
     """Print the page on which GitHub Apps are made and listed."""
     address = find_platform(api=options["api"], token=options["token"], data_dir=options["data_dir"])
     say("Make the App in a browser that is signed in to the dashboard, then `vclone git connect --app ID`:")
-    click.echo(f"{address.api_url.rstrip('/')}/git-apps")
+    url = f"{address.api_url.rstrip('/')}/git-apps"
+    print_outcome({"url": url}, url, as_json=as_json)
 
 
 def _path(project: str | None) -> str:

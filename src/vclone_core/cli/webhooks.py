@@ -9,9 +9,9 @@ from typing import Any
 import click
 
 from vclone_core.cli.client import ApiClient, call_api
-from vclone_core.cli.context import platform_options
+from vclone_core.cli.context import json_option, platform_options
 from vclone_core.cli.progress import say
-from vclone_core.cli.render import format_age, format_table, print_json
+from vclone_core.cli.render import format_age, format_table, print_json, say_outcome
 from vclone_core.cli.teams import in_team
 from vclone_core.rules.outgoing import EVENTS
 
@@ -58,38 +58,40 @@ def list_webhooks(as_json: bool, **options: str | None) -> None:
 
 @webhooks.command()
 @click.argument("webhook")
+@json_option
 @platform_options
-def rm(webhook: str, **options: str | None) -> None:
+def rm(webhook: str, *, as_json: bool, **options: str | None) -> None:
     """Remove WEBHOOK, with the log of its deliveries."""
     call_api(options, in_team(lambda api, team: api.delete(f"/api/teams/{team}/webhooks/{webhook}")))
-    say(f"Removed {webhook}.")
+    say_outcome({"removed": webhook}, f"Removed {webhook}.", as_json=as_json)
 
 
 @webhooks.command()
 @click.argument("webhook")
+@json_option
 @platform_options
-def enable(webhook: str, **options: str | None) -> None:
+def enable(webhook: str, *, as_json: bool, **options: str | None) -> None:
     """Switch WEBHOOK on: it is told of what happens from now on."""
-    switch(webhook, options, is_enabled=True)
-    say(f"{webhook} is on.")
+    say_outcome(switch(webhook, options, is_enabled=True), f"{webhook} is on.", as_json=as_json)
 
 
 @webhooks.command()
 @click.argument("webhook")
+@json_option
 @platform_options
-def disable(webhook: str, **options: str | None) -> None:
+def disable(webhook: str, *, as_json: bool, **options: str | None) -> None:
     """Switch WEBHOOK off; what it was still to be told is dropped."""
-    switch(webhook, options, is_enabled=False)
-    say(f"{webhook} is off.")
+    say_outcome(switch(webhook, options, is_enabled=False), f"{webhook} is off.", as_json=as_json)
 
 
 @webhooks.command()
 @click.argument("webhook")
+@json_option
 @platform_options
-def ping(webhook: str, **options: str | None) -> None:
+def ping(webhook: str, *, as_json: bool, **options: str | None) -> None:
     """Send WEBHOOK an event that means nothing; `vclone webhooks deliveries` shows whether it arrived."""
     made = call_api(options, in_team(lambda api, team: api.post(f"/api/teams/{team}/webhooks/{webhook}/ping")))
-    say(f"Delivery {made['id']} is on its way.")
+    say_outcome(made, f"Delivery {made['id']} is on its way.", as_json=as_json)
 
 
 @webhooks.command()
@@ -122,8 +124,9 @@ def deliveries(webhook: str, limit: int, as_json: bool, **options: str | None) -
 @webhooks.command()
 @click.argument("webhook")
 @click.argument("delivery")
+@json_option
 @platform_options
-def redeliver(webhook: str, delivery: str, **options: str | None) -> None:
+def redeliver(webhook: str, delivery: str, *, as_json: bool, **options: str | None) -> None:
     """Send WEBHOOK the event of DELIVERY again."""
 
     async def again(api: ApiClient, team: str) -> Mapping[str, Any]:
@@ -131,12 +134,19 @@ def redeliver(webhook: str, delivery: str, **options: str | None) -> None:
         made: Mapping[str, Any] = await api.post(path)
         return made
 
-    say(f"Delivery {call_api(options, in_team(again))['id']} is on its way.")
+    made = call_api(options, in_team(again))
+    say_outcome(made, f"Delivery {made['id']} is on its way.", as_json=as_json)
 
 
-def switch(webhook: str, options: Mapping[str, str | None], *, is_enabled: bool) -> None:
+def switch(webhook: str, options: Mapping[str, str | None], *, is_enabled: bool) -> Mapping[str, Any]:
     body = {"is_enabled": is_enabled}
-    call_api(options, in_team(lambda api, team: api.patch(f"/api/teams/{team}/webhooks/{webhook}", body)))
+
+    async def change(api: ApiClient, team: str) -> Mapping[str, Any]:
+        changed: Mapping[str, Any] = await api.patch(f"/api/teams/{team}/webhooks/{webhook}", body)
+        return changed
+
+    changed: Mapping[str, Any] = call_api(options, in_team(change))
+    return changed
 
 
 def describe(webhook: Mapping[str, Any]) -> str:
