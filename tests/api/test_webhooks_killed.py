@@ -15,12 +15,12 @@ from vclone_core.actions.gitreports import HostDesk
 from vclone_core.actions.projects import update_project
 
 from .conftest import Api
-from .test_served import Served, served  # noqa: F401  # the fixture
+from .served import Served
 
 pytestmark = pytest.mark.processes
 
 
-async def test_every_answered_push_is_deployed_once(api: Api, served: Served) -> None:  # noqa: F811
+async def test_every_answered_push_is_deployed_once(api: Api, served: Served) -> None:
     await api.app.extensions["vclone_live"].desk.stop()  # the killed process alone was at it
     git_url = "https://github.example/acme/shop.git"
     project = await update_project(api.platform, api.owner, await api.project(), git_url=git_url)
