@@ -8,8 +8,12 @@ import os
 import sys
 from pathlib import Path
 
+import pytest
+
 from .conftest import Api
 from .served import Served
+
+pytestmark = pytest.mark.processes
 
 SECRET = "canary-77aa-of-a-command"
 

@@ -79,6 +79,7 @@ def test_the_events_of_the_api_are_those_of_the_rules() -> None:
     assert EventName.__args__ == EVENTS  # type: ignore[attr-defined]
 
 
+@pytest.mark.processes
 async def test_a_deployments_way_is_told_in_order_and_signed(api: Api, receiver: Receiver) -> None:
     hook = await make(api, receiver.url)
     project = await api.project()
@@ -140,6 +141,7 @@ async def test_a_failed_delivery_is_tried_again_until_it_arrives(api: Api, recei
             await asyncio.sleep(POLL_S)
 
 
+@pytest.mark.processes
 async def test_it_is_given_up_after_the_last_try(api: Api, receiver: Receiver) -> None:
     receiver.status = 404
     hook = await make(api, receiver.url, "deployment.created")
@@ -237,6 +239,7 @@ async def test_bad_addresses_are_refused(api: Api, url: str) -> None:
     assert (status, problem["code"]) == (400, "invalid_fields")
 
 
+@pytest.mark.processes
 async def test_a_hook_that_hangs_holds_up_no_other(api: Api, receiver: Receiver) -> None:
     async with receive() as slow:
         slow.hangs = True
@@ -272,6 +275,7 @@ async def test_the_pages_make_one_show_its_secret_and_its_deliveries(api: Api, r
     assert entries[-4:] == ["create_webhook", "ping_webhook", "disable_webhook", "delete_webhook"]
 
 
+@pytest.mark.processes
 class TestInside:
     """Without the operator's leave, nothing inside is reached, however it is spelled."""
 

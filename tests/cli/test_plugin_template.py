@@ -14,6 +14,8 @@ import pytest
 from vclone_core.cli.plugin_template import write_plugin
 from vclone_core.errors import Conflict, Invalid
 
+pytestmark = pytest.mark.processes
+
 
 def run(*words: str, cwd: Path, **environ: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(

@@ -64,6 +64,7 @@ def test_files_are_sent_by_the_server_where_it_can(start_edge: StartEdge, engine
     assert probes.get(edge.port, "/file").status == (404 if "pathsend" in DIFFERENCES[engine] else 200)
 
 
+@pytest.mark.engine
 @pytest.mark.product("B12.1")
 def test_h2_serves_many_requests_beside_a_download(start_edge: StartEdge) -> None:
     edge = start_edge(edge_h2_prior_knowledge=True)
@@ -116,6 +117,7 @@ def test_tls_serves_http1_to_those_who_want_it_and_large_bodies(start_edge: Star
         old.wrap_socket(probes.connect(edge.tls_port))
 
 
+@pytest.mark.engine
 @pytest.mark.product("B12.3")
 def test_sni_chooses_the_certificate_and_new_ones_need_no_restart(start_edge: StartEdge, tmp_path: Path) -> None:
     folder = tmp_path / "certificates"

@@ -31,6 +31,7 @@ from vclone_core.rules.addresses import parse_allowed
 from vclone_core.rules.outgoing import DISABLED, FAILING_S, decide_rest, has_arrived, sign
 from vclone_core.rules.sealing import unseal
 from vclone_core.stores.outbound import Outbound
+from vclone_core.stores.postgres import Transaction
 
 log = get_log(__name__)
 
@@ -141,39 +142,32 @@ class Sender:
         return {"at": moment, "status": status, "problem": problem, "ms": ms}
 
     async def _note(self, row: Mapping[str, Any], tried: Mapping[str, Any]) -> None:
-        db = self._platform.db
+        webhook_id = row["webhook_id"]
         rest_s = decide_rest(row["attempt"])
         lasting = "failed" if rest_s is None else "waiting"
         state = "delivered" if tried["problem"] is None else lasting
-        if await db.fetch_one("finish_send", row["id"], row["attempt"], [tried], state, rest_s or 0.0) is None:
-            return  # another process sends it by now
-        if state == "delivered":
-            await db.execute("note_arrival", row["webhook_id"])
-            return
-        log.info("webhook.refused", webhook=row["webhook_id"], send=row["id"], why=tried["problem"])
-        await self._disable_failing(row["webhook_id"])
-
-    async def _disable_failing(self, webhook_id: str) -> None:
-        """Note a failure; switch off what has failed for too long, and tell the team of it."""
-        reason = f"nothing arrived for {FAILING_S / 86_400:.0f} days"
         async with self._platform.db.transaction() as tx:
-            await tx.execute("note_failure", webhook_id)
-            gone = await tx.fetch_one("disable_failing", webhook_id, FAILING_S, reason)
-            if gone is None:
+            if await tx.fetch_one("finish_send", row["id"], row["attempt"], [tried], state, rest_s or 0.0) is None:
+                return  # another process sends it by now
+            if state == "delivered":
+                await tx.execute("note_arrival", webhook_id)
                 return
-            await tx.execute("drop_sends", webhook_id)
-            facts = {"webhook_id": webhook_id, "url": gone["url"], "reason": reason}
-            await audit.settle(
-                tx,
-                Note(
-                    team_id=gone["team_id"],
-                    actor_id=None,
-                    action="disable_webhook",
-                    subject=webhook_id,
-                    facts={"reason": reason},
-                    request_id=new_id("request"),
-                    address="",
-                ),
-            )
-            await tx.fetch_one("tell_team", gone["team_id"], gone["project_id"], DISABLED, facts)
-        log.warning("webhook.disabled", webhook=webhook_id, team=gone["team_id"], why=reason)
+            is_off = await _note_failure(tx, webhook_id)
+        log.info("webhook.refused", webhook=webhook_id, send=row["id"], why=tried["problem"])
+        if is_off:
+            log.warning("webhook.disabled", webhook=webhook_id)
+
+
+async def _note_failure(tx: Transaction, webhook_id: str) -> bool:
+    """Note a failure; switch off what has failed for too long, and tell the team of it: was it?"""
+    reason = f"nothing arrived for {FAILING_S / 86_400:.0f} days"
+    await tx.execute("note_failure", webhook_id)
+    gone = await tx.fetch_one("disable_failing", webhook_id, FAILING_S, reason)
+    if gone is None:
+        return False
+    await tx.execute("drop_sends", webhook_id)
+    facts = {"webhook_id": webhook_id, "url": gone["url"], "reason": reason}
+    note = Note(gone["team_id"], None, "disable_webhook", webhook_id, {"reason": reason}, new_id("request"), address="")
+    await audit.settle(tx, note)
+    await tx.fetch_one("tell_team", gone["team_id"], gone["project_id"], DISABLED, facts)
+    return True
