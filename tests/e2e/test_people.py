@@ -2,39 +2,20 @@
 
 from __future__ import annotations
 
-import http.cookiejar
 import json
 import re
 import subprocess
-import urllib.parse
-import urllib.request
 from pathlib import Path
 
+from tests.e2e.person import Person
 from tests.e2e.whole_platform import VCLONE, WholePlatform
 
 
-class Person:
-    """A browser without scripts, signed in by the link of `vclone dashboard`."""
-
-    def __init__(self, platform: WholePlatform) -> None:
-        jar = http.cookiejar.CookieJar()
-        self._opener = urllib.request.build_opener(urllib.request.HTTPCookieProcessor(jar))
-        self._base = f"http://127.0.0.1:{platform.api_port}"
-        self.send(platform.run("dashboard", "--no-browser").out.strip().removeprefix(self._base), x="")
-
-    def get(self, path: str) -> str:
-        return str(self._opener.open(self._base + path, timeout=30).read().decode())
-
-    def send(self, path: str, **form: str) -> str:
-        """Post a form as the page does that holds it."""
-        request = urllib.request.Request(self._base + path, urllib.parse.urlencode(form).encode())
-        return str(self._opener.open(request, timeout=30).read().decode())
-
-    def confirm(self, code: str, decision: str) -> str:
-        page = self.get(f"/device?code={code}")
-        token = re.search(r'name="form_token" value="([0-9a-f]{64})"', page)
-        assert token is not None and code in page
-        return self.send("/device", form_token=token[1], code=code, decision=decision)
+def owner(platform: WholePlatform) -> Person:
+    """A browser that the link of `vclone dashboard` has signed in."""
+    person = Person(f"http://127.0.0.1:{platform.api_port}")
+    person.send(platform.run("dashboard", "--no-browser").out.strip().removeprefix(person.base), x="")
+    return person
 
 
 def begin_login(platform: WholePlatform, home: Path) -> tuple[subprocess.Popen[str], str]:
@@ -62,7 +43,7 @@ def other_computer(platform: WholePlatform, home: Path, *words: str) -> subproce
 
 
 def test_a_computer_signs_in_by_a_code_and_out_again(platform: WholePlatform, tmp_path: Path) -> None:
-    person = Person(platform)
+    person = owner(platform)
     login, code = begin_login(platform, tmp_path)
     assert "Signed in" in person.confirm(code, "approve")
     out, err = login.communicate(timeout=60)
@@ -80,7 +61,7 @@ def test_a_computer_signs_in_by_a_code_and_out_again(platform: WholePlatform, tm
 
 def test_a_code_that_is_refused_signs_nobody_in(platform: WholePlatform, tmp_path: Path) -> None:
     login, code = begin_login(platform, tmp_path)
-    assert "Refused" in Person(platform).confirm(code, "refuse")
+    assert "Refused" in owner(platform).confirm(code, "refuse")
     _, err = login.communicate(timeout=60)
     assert login.returncode == 4 and "refused" in err
     assert not (tmp_path / ".config/vclone/platform.json").exists()
