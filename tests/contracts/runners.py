@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import subprocess
+import sys
+from pathlib import Path
 from urllib.parse import urlsplit
 
 from tests.needs import lacks
@@ -50,7 +52,10 @@ def registry_options() -> dict[str, str]:
     """
     registry = subprocess.run(["npm", "config", "get", "registry"], capture_output=True, text=True, timeout=60).stdout
     program = "from pip._internal.models.index import PyPI; print(PyPI.netloc, PyPI.file_storage_domain)"
-    index = subprocess.run(["python3", "-c", program], capture_output=True, text=True, timeout=60).stdout
+    # Not the one of this environment, which has no pip.
+    python = str(Path(sys.base_prefix) / "bin" / "python3")
+    index = subprocess.run([python, "-c", program], capture_output=True, text=True, timeout=60).stdout
+    assert index, f"{python} has no pip"
     hosts = {urlsplit(registry.strip()).hostname or "", urlsplit(os.environ.get("PIP_INDEX_URL", "")).hostname or ""}
     options = {
         "egress.allow": ",".join(sorted({*hosts, *index.split()} - {""})),

@@ -108,7 +108,7 @@ BEFORE_ANYTHING = [
     (missing_folder, 2, "invalid", "there-is-no-such-folder"),
 ]
 BY_THE_BUILD = [
-    (unreachable_repository, 21, "clone_failed", ""),
+    (unreachable_repository, 27, "source_unreachable", ""),
     (private_repository, 21, "clone_failed", ""),
     (missing_repository, 21, "clone_failed", ""),
     (unknown_branch, 21, "clone_failed", "no-such-branch"),
