@@ -146,6 +146,7 @@ PAYLOADS = st.recursive(ANY_JSON, lambda inner: st.dictionaries(st.sampled_from(
 EVENTS = ("push", "pull_request", "repo:push", "pullrequest:created", "delete", "ping")
 
 
+@pytest.mark.processes
 @given(st.dictionaries(st.sampled_from(FIELDS), PAYLOADS), st.sampled_from(EVENTS))
 def test_any_object_is_an_event_or_refused(hosts: Mapping[str, GitHost], payload: dict[str, Any], event: str) -> None:
     for name, host in hosts.items():

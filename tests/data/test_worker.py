@@ -30,6 +30,8 @@ from vclone_core.stores.postgres import Database
 from .conftest import World, eventually, manifest_of
 from .faults import Wire
 
+pytestmark = pytest.mark.processes
+
 Make = Callable[[Claim, Path, LogSink], Awaitable[Manifest]]
 
 

@@ -90,6 +90,7 @@ async def test_slow_client_costs_a_chunk_not_the_file(platform: Platform, client
     assert len(reply.body) == 16 * MIB
 
 
+@pytest.mark.processes
 @pytest.mark.product("B10.1")
 async def test_gigabyte_streams_in_constant_memory(platform: Platform, edge: EdgeParts) -> None:
     size = 1024 * MIB

@@ -266,6 +266,7 @@ def test_b9_lifetimes() -> None:
     assert answer(Said(headers="/*\n  X: 1\n/app.js\n  ! Cache-Control"), "/app.js")[1][b"cache-control"] == CHECKED
 
 
+@pytest.mark.processes
 @pytest.mark.timeout(600)  # It is twelve seconds of work, which a busy machine may take minutes for.
 @pytest.mark.product("B5.7")
 def test_b5_a_hundred_thousand_literals_are_one_look_up() -> None:
