@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from typing import NoReturn
 
 import pytest
@@ -13,3 +14,14 @@ def lacks(why: str) -> NoReturn:
     if os.environ.get("VCLONE_REQUIRE") == "1":
         pytest.fail(why)
     pytest.skip(why)
+
+
+def need_program(*names: str, package: str) -> str:
+    """Return where the first of these programs lies; `package` is Debian's that brings one."""
+    found = next(filter(None, map(shutil.which, names)), None)
+    return found or lacks(f"{names[0]} is not installed (Debian: {package})")
+
+
+def need_chromium() -> str:
+    """Return where Chromium lies, or Chrome."""
+    return need_program("chromium", "google-chrome", package="chromium")

@@ -110,9 +110,9 @@ _BOUNDS: Final = (
 
 def resolve(document: Mapping[str, Any], one: Mapping[str, Any]) -> Mapping[str, Any]:
     """Return what a reference within the document refers to; anything else as it is."""
-    found: Any = one
-    if "$ref" in one:
-        found = document
-        for part in one["$ref"].removeprefix("#/").split("/"):
-            found = found[part]
-    return found  # type: ignore[no-any-return]
+    if "$ref" not in one:
+        return one
+    found = document
+    for part in one["$ref"].removeprefix("#/").split("/"):
+        found = found[part]
+    return found

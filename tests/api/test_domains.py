@@ -126,7 +126,7 @@ REFUSED = [
     ("localhost", "the platform"),
     ("shop.localhost", "the platform"),
     ("SHOP.LocalHost.", "the platform"),
-    ("ｓｈｏｐ.localhost", "the platform"),  # noqa: RUF001
+    ("\uff53\uff48\uff4f\uff50.localhost", "the platform"),  # `shop` in full width
     (EDGE, "the platform"),
     ("co.uk", "public suffix"),
     ("github.io", "public suffix"),

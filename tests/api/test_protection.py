@@ -118,7 +118,8 @@ async def test_a_member_is_let_in_and_comes_back_to_the_page(api: Api) -> None:
     way, mark = await asked_way(api, host)
     status, page = await CookieBrowser(api.app).get(way)
     assert status == 401 and "Sign in" in page
-    assert unescape(re.search(r'name="next" value="([^"]*)"', page)[1]) == way  # type: ignore[index]
+    (kept,) = re.findall(r'name="next" value="([^"]*)"', page)
+    assert unescape(kept) == way
     browser = await signed_in(api, "owner")
     response = await browser.open("GET", way)
     page = await response.get_data(as_text=True)

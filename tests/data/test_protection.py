@@ -193,7 +193,9 @@ async def test_share_links_are_told_to_their_host_alone(world: World) -> None:
         alias.host: (link.id,) if alias.host == branch else (own.id,) if alias.host == own.host else ()
         for alias in aliases
     }
-    made = read_pass(found[branch].key, url.partition("=")[2])  # type: ignore[union-attr]
+    told_of_branch = found[branch]
+    assert told_of_branch is not None
+    made = read_pass(told_of_branch.key, url.partition("=")[2])
     assert made is not None and (made.way, made.host, made.link) == (Way.LINK, branch, link.id)
     assert [one.id for one in await protection.list_links(platform, actor, project)] == [own.id, link.id]
     assert (await protection.delete_link(platform, actor, project, link.id))[0] == branch

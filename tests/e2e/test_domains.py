@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import os
-import shutil
 import signal
 import time
 from collections.abc import Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from tests.e2e.whole_platform import WholePlatform, WriteSite, fetch, running_platform
 from tests.named import Named, serving
-from tests.needs import lacks
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser
 
 pytestmark = pytest.mark.dns
 ADDRESS = "203.0.113.5"
@@ -116,31 +117,23 @@ def test_checks_go_on_after_the_api_is_killed(platform: WholePlatform, named: Na
 
 
 @pytest.mark.browser
-def test_the_page_follows_by_itself(platform: WholePlatform, named: Named, site: WriteSite) -> None:
-    program = shutil.which("chromium") or shutil.which("google-chrome")
-    if program is None:
-        lacks("Chromium is not installed")
-    from playwright.sync_api import sync_playwright
-
+def test_the_page_follows_by_itself(platform: WholePlatform, named: Named, site: WriteSite, browser: Browser) -> None:
     host = "seen.shop.example"
     platform.ask("deploy", str(site("seen", {"index.html": "seen"})), "--project", "seen", "--prod")
     link = platform.run("dashboard", "--no-browser").out.strip()
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=program, args=["--no-sandbox"])
-        page = browser.new_page(viewport={"width": 390, "height": 844})
-        complaints: list[str] = []
-        page.on("console", lambda said: complaints.append(said.text))
-        page.on("pageerror", lambda error: complaints.append(str(error)))
-        page.goto(link)
-        page.click("main button")
-        page.goto(f"{link.partition('/sign-in')[0]}/projects/seen/domains")
-        page.fill("#host", host)
-        page.click("text=Add it")
-        page.wait_for_selector(".state.pending")
-        assert page.evaluate("document.documentElement.scrollWidth") <= 390
-        set_records(named, platform.ask("domains", "inspect", host)["records"])
-        # Nobody reloads the page.
-        page.wait_for_selector(".state.active", timeout=60_000)
-        assert page.text_content('[data-part="problem"]') == ""
-        browser.close()
+    page = browser.new_page(viewport={"width": 390, "height": 844})
+    complaints: list[str] = []
+    page.on("console", lambda said: complaints.append(said.text))
+    page.on("pageerror", lambda error: complaints.append(str(error)))
+    page.goto(link)
+    page.click("main button")
+    page.goto(f"{link.partition('/sign-in')[0]}/projects/seen/domains")
+    page.fill("#host", host)
+    page.click("text=Add it")
+    page.wait_for_selector(".state.pending")
+    assert page.evaluate("document.documentElement.scrollWidth") <= 390
+    set_records(named, platform.ask("domains", "inspect", host)["records"])
+    # Nobody reloads the page.
+    page.wait_for_selector(".state.active", timeout=60_000)
+    assert page.text_content('[data-part="problem"]') == ""
     assert complaints == []

@@ -6,7 +6,6 @@ Chromium goes from the site's host to the dashboard's and back by itself: cookie
 from __future__ import annotations
 
 import re
-import shutil
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
@@ -69,19 +68,6 @@ def test_programs_without_a_browser(either: WholePlatform, site: WriteSite) -> N
     either.ask("protection", "set", "previews", "--project", "programs")
     either.ask("protection", "bypass", "--remove", "--project", "programs")
     assert either.fetch(url, headers=header).status == 401
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    program = shutil.which("chromium") or shutil.which("google-chrome")
-    if program is None:
-        pytest.skip("Chromium is not installed")
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=program, args=["--no-sandbox"])
-        yield browser
-        browser.close()
 
 
 def somebody(browser: Browser, **more: Any) -> Page:

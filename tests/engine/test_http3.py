@@ -7,7 +7,6 @@ import json
 import os
 import random
 import re
-import shutil
 import signal
 import socket
 import ssl
@@ -29,6 +28,7 @@ from tests.edge.peer import TOKEN
 from tests.engine import probes, trivial
 from tests.engine.conftest import Edge, StartEdge, name_of, rss
 from tests.engine.h3client import Http3Client, open_http3
+from tests.needs import need_chromium
 from tests.ports import pick_port
 
 from vclone_certificates_internal import make_issuer
@@ -136,9 +136,7 @@ async def test_sites_are_served_by_http3(start_edge: StartEdge, platform: Platfo
 
 @pytest.mark.browser
 async def test_chromium_speaks_http3(start_edge: StartEdge, platform: Platform) -> None:
-    chromium = shutil.which("chromium") or shutil.which("google-chrome")
-    if chromium is None:
-        (pytest.fail if os.environ.get("VCLONE_REQUIRE") == "1" else pytest.skip)("Chromium is not installed")
+    chromium = need_chromium()
     from playwright.async_api import async_playwright
 
     large = b"const large = 1; //" + b"x" * (3 * MIB)

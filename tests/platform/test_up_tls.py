@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import os
-import shutil
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from tests.needs import need_chromium, need_program
 from tests.platform.running import RunningUp, wait_until
 from tests.ports import pick_port
 
@@ -67,10 +66,7 @@ def test_chromium_trusts_what_the_authority_signed(
     up: tuple[RunningUp, int, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     _, port, ca = up
-    chromium, certutil = shutil.which("chromium") or shutil.which("google-chrome"), shutil.which("certutil")
-    if chromium is None or certutil is None:
-        missing = "Chromium" if chromium is None else "certutil (Debian: libnss3-tools)"
-        (pytest.fail if os.environ.get("VCLONE_REQUIRE") == "1" else pytest.skip)(f"{missing} is not installed")
+    chromium, certutil = need_chromium(), need_program("certutil", package="libnss3-tools")
     from playwright.sync_api import Error, sync_playwright
 
     url = f"https://welcome.localhost:{port}/"

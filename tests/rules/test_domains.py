@@ -41,9 +41,9 @@ YES, NO, UNKNOWN = Verdict(True), Verdict(False, "It is not so."), Verdict(None,
         ("XN--BCHER-KVA.example", "xn--bcher-kva.example"),
         ("straße.example", "xn--strae-oqa.example"),
         # Letters that are drawn like others: those that map to ASCII are the same name, the others are another one.
-        ("ｅｘａｍｐｌｅ。com", "example.com"),  # noqa: RUF001
+        ("\uff45\uff58\uff41\uff4d\uff50\uff4c\uff45\u3002com", "example.com"),  # in full width
         ("ⓔxample.com", "example.com"),
-        ("еxample.com", "xn--xample-2of.com"),  # noqa: RUF001  # a Cyrillic letter
+        ("\N{CYRILLIC SMALL LETTER IE}xample.com", "xn--xample-2of.com"),
     ],
 )
 def test_one_spelling(text: str, host: str) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import AsyncIterator, Iterator
+from typing import Any
 
 import pytest
 from tests.dns_server import TellingServer, in_turn, nonsense, referral, servfail, telling
@@ -86,10 +87,10 @@ async def test_what_is_wrong_is_said(
     ],
 )
 async def test_servers_that_fail_say_nothing(
-    server: TellingServer, says: object, words: str, monkeypatch: pytest.MonkeyPatch
+    server: TellingServer, says: Any, words: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(our_dns, "QUESTION_S", 0.2)
-    server.names |= {NAME: says, HOST: says}  # type: ignore[dict-item]
+    server.names |= {NAME: says, HOST: says}
     began = time.monotonic()
     ownership, routing = judge(await look(server))
     assert time.monotonic() - began < LOOK_S

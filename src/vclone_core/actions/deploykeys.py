@@ -133,4 +133,4 @@ def _write_pair(key: Any) -> tuple[str, str]:
 
 
 def _shape(row: Mapping[str, Any]) -> DeployKeyInfo:
-    return {name: row[name] for name in ("public_key", "known_hosts", "created_at")}  # type: ignore[return-value]
+    return DeployKeyInfo(public_key=row["public_key"], known_hosts=row["known_hosts"], created_at=row["created_at"])
