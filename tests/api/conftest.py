@@ -13,6 +13,7 @@ import pytest
 import redis.asyncio
 from quart import Quart
 from tests.dns_server import TellingServer, telling
+from tests.host_server import HostServer, serve_host
 
 from vclone_api.app import create_app
 from vclone_core.actions import accounts, deployments, owners, projects
@@ -24,6 +25,7 @@ from vclone_core.stores import queue
 
 from .claims import ADDRESS, EDGE, Rivals
 from .served import Served, serve
+from .shops import Shop, connected
 
 EDGE_TOKEN = "edge-token-of-the-tests"
 Answer = tuple[int, Any]
@@ -154,6 +156,19 @@ async def rivals(api: Api, dns: TellingServer, database_url: str) -> Rivals:
     dns.names[EDGE] = [f"A {ADDRESS}"]
     other = await projects.create_project(api.platform, stranger, f"o-{secrets.token_hex(4)}")
     return Rivals(api, dns, database_url, await api.project(), other)
+
+
+@pytest.fixture
+async def host() -> AsyncIterator[HostServer]:
+    """A recording server in the place of a git host's REST API."""
+    async with serve_host() as server:
+        yield server
+
+
+@pytest.fixture
+async def shop(api: Api, host: HostServer) -> Shop:
+    """A project that follows a repository at `host`; a module says with `following` that it may."""
+    return await connected(api, host)
 
 
 @pytest.fixture

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from tests.host_server import TOKEN, HostServer
 from tests.payloads import GitHubRepository, Request
@@ -14,7 +14,8 @@ from vclone_core.actions.projects import update_project
 from vclone_core.models import Deployment, FileEntry, Manifest, PastDelivery, Project
 from vclone_core.settings import Settings
 
-from .conftest import Api
+if TYPE_CHECKING:
+    from .conftest import Api
 
 GIT_URL = "http://github.localhost:8000/acme/shop.git"
 

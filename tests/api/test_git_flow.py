@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from tests.build.working import working
 from tests.git_server import GitServer, serve_git
-from tests.host_server import TOKEN, HostServer, serve_host
+from tests.host_server import TOKEN, HostServer
 from tests.payloads import ZERO, GitHubRepository, Request
 
 from vclone_core.actions.projects import update_project
@@ -23,12 +23,6 @@ from .shops import following
 @pytest.fixture
 def settings(settings: Settings) -> Settings:
     return following(settings)
-
-
-@pytest.fixture
-async def host() -> AsyncIterator[HostServer]:
-    async with serve_host() as server:
-        yield server
 
 
 @pytest.fixture

@@ -5,13 +5,12 @@ from __future__ import annotations
 import html
 import json
 import re
-from collections.abc import AsyncIterator
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
-from tests.host_server import HostServer, serve_host
+from tests.host_server import HostServer
 from tests.payloads import SHAS, ZERO, GitHubRepository
 
 from vclone_core.actions.gitapps import find_app_access
@@ -30,12 +29,6 @@ A, B, *_ = SHAS
 @pytest.fixture
 def settings(settings: Settings) -> Settings:
     return following(settings)
-
-
-@pytest.fixture
-async def host() -> AsyncIterator[HostServer]:
-    async with serve_host() as server:
-        yield server
 
 
 def texts_in_code(page: str) -> list[str]:

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-
 import pytest
-from tests.host_server import TOKEN, HostServer, serve_host
+from tests.host_server import TOKEN, HostServer
 from tests.payloads import SHAS, ZERO
 
 from vclone_core.actions import gitnotes
@@ -21,17 +19,6 @@ A, B, C, D, *_ = SHAS
 @pytest.fixture
 def settings(settings: Settings) -> Settings:
     return following(settings)
-
-
-@pytest.fixture
-async def host() -> AsyncIterator[HostServer]:
-    async with serve_host() as server:
-        yield server
-
-
-@pytest.fixture
-async def shop(api: Api, host: HostServer) -> Shop:
-    return await connected(api, host)
 
 
 FORK = {"fork": "eve/shop", "clone_url": "http://github.localhost:8000/eve/shop.git"}

@@ -7,10 +7,10 @@ import hashlib
 import hmac
 import json
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 
 import pytest
-from tests.host_server import TOKEN, HostServer, serve_host
+from tests.host_server import TOKEN, HostServer
 from tests.payloads import SHAS, ZERO, Request
 
 from vclone_core.actions import deliveries
@@ -28,17 +28,6 @@ A, B, C, D, *_ = SHAS
 @pytest.fixture
 def settings(settings: Settings) -> Settings:
     return following(settings)
-
-
-@pytest.fixture
-async def host() -> AsyncIterator[HostServer]:
-    async with serve_host() as server:
-        yield server
-
-
-@pytest.fixture
-async def shop(api: Api, host: HostServer) -> Shop:
-    return await connected(api, host)
 
 
 # What a stranger may try with a genuine push in hand -> what it is answered.

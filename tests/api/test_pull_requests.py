@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-
 import pytest
-from tests.host_server import HostServer, serve_host
 from tests.payloads import SHAS, ZERO
 
 from vclone_core.actions import deployments
 from vclone_core.models import FileEntry, Manifest
 from vclone_core.settings import Settings
 
-from .conftest import Api
-from .shops import Shop, connected, following
+from .shops import Shop, following
 
 A, B, C, D, *_ = SHAS
 
@@ -21,17 +17,6 @@ A, B, C, D, *_ = SHAS
 @pytest.fixture
 def settings(settings: Settings) -> Settings:
     return following(settings)
-
-
-@pytest.fixture
-async def host() -> AsyncIterator[HostServer]:
-    async with serve_host() as server:
-        yield server
-
-
-@pytest.fixture
-async def shop(api: Api, host: HostServer) -> Shop:
-    return await connected(api, host)
 
 
 async def test_a_pull_request_is_deployed_once_and_gone_when_it_is_closed(shop: Shop) -> None:

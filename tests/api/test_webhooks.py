@@ -9,11 +9,10 @@ import json
 import re
 import time
 from collections.abc import AsyncIterator
-from typing import Any, get_args
+from typing import Any
 
 import pytest
 
-from vclone_api.telling_bodies import EventName
 from vclone_core.actions import audit, deployments, owners, telling, webhooks
 from vclone_core.models import Send
 from vclone_core.rules.outgoing import EVENTS, FAILING_S, PING, RESTS_S
@@ -73,10 +72,6 @@ async def settled(api: Api, hook: Hook, *, tries: int, number: int = 0) -> Send:
 async def make_due(api: Api) -> None:
     async with api.platform.db._pool.acquire() as connection:
         await connection.execute("update webhook_sends set not_before = now() where state = 'waiting'")
-
-
-def test_the_events_of_the_api_are_those_of_the_rules() -> None:
-    assert get_args(EventName) == EVENTS
 
 
 @pytest.mark.processes

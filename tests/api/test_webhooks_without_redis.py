@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
 
 import pytest
 from pydantic import SecretStr
-from tests.host_server import HostServer, serve_host
+from tests.host_server import HostServer
 from tests.payloads import SHAS, ZERO
 from tests.ports import pick_port
 
@@ -21,12 +20,6 @@ from .shops import connected, following
 def settings(settings: Settings) -> Settings:
     nowhere = SecretStr(f"redis://127.0.0.1:{pick_port()}")
     return following(settings).model_copy(update={"redis_url": nowhere})
-
-
-@pytest.fixture
-async def host() -> AsyncIterator[HostServer]:
-    async with serve_host() as server:
-        yield server
 
 
 async def test_a_push_is_answered_and_deployed(api: Api, host: HostServer) -> None:
