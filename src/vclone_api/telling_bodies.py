@@ -2,23 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated
 
 from pydantic import Field, StringConstraints
 
+from vclone_core.rules.outgoing import EventName
+
 from .bodies import Body, Line
 
-# As rules/outgoing.py lists them; a test compares the two.
-EventName = Literal[
-    "deployment.created",
-    "deployment.building",
-    "deployment.ready",
-    "deployment.failed",
-    "deployment.cancelled",
-    "deployment.skipped",
-    "deployment.promoted",
-    "webhook.disabled",
-]
 Url = Annotated[str, StringConstraints(min_length=8, max_length=2000, pattern=r"^https?://[!-~]+$")]
 Events = Annotated[list[EventName], Field(min_length=1, max_length=50)]
 

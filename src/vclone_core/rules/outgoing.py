@@ -5,11 +5,11 @@ from __future__ import annotations
 import hashlib
 import hmac
 from collections.abc import Iterable
-from typing import Final
+from typing import Final, Literal, get_args
 from urllib.parse import urlsplit
 
 # What a team can be told of. The database writes the first seven by itself: 0008_api.sql.
-EVENTS: Final = (
+EventName = Literal[
     "deployment.created",
     "deployment.building",
     "deployment.ready",
@@ -18,7 +18,8 @@ EVENTS: Final = (
     "deployment.skipped",
     "deployment.promoted",
     "webhook.disabled",
-)
+]
+EVENTS: Final[tuple[EventName, ...]] = get_args(EventName)
 PING: Final = "ping"
 DISABLED: Final = "webhook.disabled"
 URL_LIMIT: Final = 2000
