@@ -15,6 +15,7 @@ from typing import Any, Final
 from urllib.parse import parse_qsl
 
 from vclone_core.errors import BadSignature, Invalid
+from vclone_core.models import BranchDeleted, Ignored, Push
 
 Headers = Sequence[tuple[str, str]]
 
@@ -121,6 +122,19 @@ def branch_of(ref: str) -> str | None:
     ('feat/x', None)
     """
     return ref.removeprefix(HEADS) if ref.startswith(HEADS) and ref != HEADS else None
+
+
+def read_push(
+    repository: str, ref: str, before: str, after: str, *, message: str, author: str, is_deleted: bool = False
+) -> Push | BranchDeleted | Ignored:
+    """Return what a push of one full ref from one commit to another means; no commit is empty or all zeros."""
+    branch = branch_of(ref)
+    if branch is None:
+        return Ignored("a push of no branch deploys nothing", repository)
+    before = "" if is_nothing(before) else before
+    if is_deleted or is_nothing(after):
+        return BranchDeleted(repository, branch, before)
+    return Push(repository, branch, before, after, message=message, author=author)
 
 
 def is_nothing(sha: str) -> bool:

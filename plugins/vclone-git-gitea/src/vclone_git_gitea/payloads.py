@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
 from vclone_core import webhooks
-from vclone_core.models import BranchDeleted, Delivery, GitEvent, Ignored, PullRequestChanged, Push
+from vclone_core.models import BranchDeleted, Delivery, GitEvent, Ignored, PullRequestChanged
 
 Payload = Mapping[str, Any]
 
@@ -35,18 +35,11 @@ def repository_of(payload: Payload) -> str:
 
 
 def read_push(payload: Payload) -> GitEvent:
-    repository, branch = repository_of(payload), webhooks.branch_of(webhooks.dig_text(payload, "ref"))
-    before, after = webhooks.dig_text(payload, "before"), webhooks.dig_text(payload, "after")
-    if branch is None:
-        return Ignored("a push of no branch deploys nothing", repository)
-    before = "" if webhooks.is_nothing(before) else before
-    if webhooks.is_nothing(after):
-        return BranchDeleted(repository, branch, before)
-    return Push(
-        repository,
-        branch,
-        before,
-        after,
+    return webhooks.read_push(
+        repository_of(payload),
+        webhooks.dig_text(payload, "ref"),
+        webhooks.dig_text(payload, "before"),
+        webhooks.dig_text(payload, "after"),
         message=webhooks.dig_text(payload, "head_commit.message", limit=2000),
         author=webhooks.dig_text(payload, "head_commit.author.name"),
     )

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
 from vclone_core import errors, webhooks
-from vclone_core.models import BranchDeleted, Delivery, GitEvent, Ignored, Ping, PullRequestChanged, Push
+from vclone_core.models import Delivery, GitEvent, Ignored, Ping, PullRequestChanged
 
 Payload = Mapping[str, Any]
 
@@ -44,20 +44,14 @@ def read_ping(payload: Payload) -> GitEvent:
 
 
 def read_push(payload: Payload) -> GitEvent:
-    repository, branch = repository_of(payload), webhooks.branch_of(webhooks.dig_text(payload, "ref"))
-    before, after = webhooks.dig_text(payload, "before"), webhooks.dig_text(payload, "after")
-    if branch is None:
-        return Ignored("a push of a tag deploys nothing", repository)
-    before = "" if webhooks.is_nothing(before) else before
-    if payload.get("deleted") is True or webhooks.is_nothing(after):
-        return BranchDeleted(repository, branch, before)
-    return Push(
-        repository,
-        branch,
-        before,
-        after,
+    return webhooks.read_push(
+        repository_of(payload),
+        webhooks.dig_text(payload, "ref"),
+        webhooks.dig_text(payload, "before"),
+        webhooks.dig_text(payload, "after"),
         message=webhooks.dig_text(payload, "head_commit.message", limit=2000),
         author=webhooks.dig_text(payload, "head_commit.author.name"),
+        is_deleted=payload.get("deleted") is True,
     )
 
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
 from vclone_core import webhooks
-from vclone_core.models import BranchDeleted, Delivery, GitEvent, Ignored, PullRequestChanged, Push
+from vclone_core.models import Delivery, GitEvent, Ignored, PullRequestChanged
 
 Payload = Mapping[str, Any]
 
@@ -36,20 +36,13 @@ def repository_of(payload: Payload) -> str:
 
 
 def read_push(payload: Payload) -> GitEvent:
-    repository, branch = repository_of(payload), webhooks.branch_of(webhooks.dig_text(payload, "ref"))
-    before, after = webhooks.dig_text(payload, "before"), webhooks.dig_text(payload, "after")
-    if branch is None:
-        return Ignored("a push of no branch deploys nothing", repository)
-    before = "" if webhooks.is_nothing(before) else before
-    if webhooks.is_nothing(after):
-        return BranchDeleted(repository, branch, before)
-    commits = webhooks.dig(payload, "commits")
+    after, commits = webhooks.dig_text(payload, "after"), webhooks.dig(payload, "commits")
     listed = commits if isinstance(commits, list) else []
     commit = next((one for one in listed if webhooks.dig_text(one, "id") == after), None)
-    return Push(
-        repository,
-        branch,
-        before,
+    return webhooks.read_push(
+        repository_of(payload),
+        webhooks.dig_text(payload, "ref"),
+        webhooks.dig_text(payload, "before"),
         after,
         message=webhooks.dig_text(commit, "message", limit=2000),
         author=webhooks.dig_text(commit, "author.name") or webhooks.dig_text(payload, "user_name"),
