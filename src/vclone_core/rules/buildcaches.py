@@ -7,7 +7,6 @@ production, previews' by previews, those of another repository's pull requests b
 from __future__ import annotations
 
 import hashlib
-import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
@@ -241,8 +240,3 @@ def describe_tools(fetched_node: str | None, provision: str | None, machine: str
     'x86_64 20.20.2 node 22 pnpm@9'
     """
     return " ".join(filter(None, (machine, f"node {fetched_node}" if fetched_node else "", provision)))
-
-
-def is_below_modules(path: str) -> bool:
-    """Say whether a cache's folder lies in installed packages, so that a clean install would remove it."""
-    return re.search(r"(?:^|/)node_modules/", path) is not None

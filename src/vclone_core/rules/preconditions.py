@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from datetime import UTC, datetime
+from datetime import UTC
 from email.utils import parsedate_to_datetime
 from typing import Final
 
@@ -69,11 +69,3 @@ def parse_date(header: bytes | None) -> int | None:
         return int((date if date.tzinfo else date.replace(tzinfo=UTC)).timestamp())
     except (ValueError, TypeError, IndexError, OverflowError):
         return None
-
-
-def format_date(unix_s: int) -> bytes:
-    """Return Unix seconds as an HTTP date, whatever the machine's language."""
-    date = datetime.fromtimestamp(unix_s, UTC)
-    day = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")[date.weekday()]
-    months = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
-    return f"{day}, {date.day:02} {months[date.month - 1]} {date.year:04} {date:%H:%M:%S} GMT".encode()

@@ -51,15 +51,6 @@ class Reaped:
     workspace: str
 
 
-@dataclass(frozen=True, slots=True)
-class QueueDepth:
-    """How much waits, how much is being built, and how long the oldest has waited."""
-
-    queued: int
-    building: int
-    oldest_s: float
-
-
 async def claim(db: Database, worker_id: str, *, lease_s: float, project_slots: int) -> Claim | None:
     """Take the most urgent deployment that may start now, for `lease_s` seconds; None when there is none."""
     for _ in range(CLAIM_TRIES):
@@ -215,13 +206,6 @@ async def fetch_place(db: Queries, deployment_id: str, *, project_slots: int) ->
         return None
     reason = decide_wait(rest_s=row["rest_s"], project_builds=row["project_builds"], project_slots=project_slots)
     return QueuePlace(position=row["position"], reason=reason)
-
-
-async def fetch_depth(db: Queries) -> QueueDepth:
-    """Return the queue's figures."""
-    row = await db.fetch_one("count_queue")
-    assert row is not None
-    return QueueDepth(row["queued"], row["building"], row["oldest_s"])
 
 
 async def record_step(

@@ -167,11 +167,3 @@ where id = $1 and attempt = $2 and worker_id = $3 and state = 'building';
 -- What the build learnt on its way: the framework, and which commit the ref turned out to be.
 update deployments set framework = coalesce($4, framework), source = source || $5::jsonb
 where id = $1 and attempt = $2 and worker_id = $3 and state = 'building';
-
--- name: count_queue
-select
-    count(*) filter (where state = 'queued') as queued,
-    count(*) filter (where state = 'building') as building,
-    coalesce(extract(epoch from now() - min(created_at) filter (where state = 'queued')), 0)::float8 as oldest_s
-from deployments
-where state in ('queued', 'building');
