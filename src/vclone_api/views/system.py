@@ -16,9 +16,7 @@ from vclone_core.actions.accounts import find_user
 from vclone_core.errors import Unavailable, VcloneError
 
 from ..guard import Call
-from ..openapi import build_document
 from ..patience import within
-from ..reference import render_reference
 from .shapes import Health, Me, Part, Readiness, shape_me
 
 PART_TIME_LIMIT_S: Final = 1.5
@@ -97,11 +95,15 @@ def _document() -> str:
 
 @cache
 def _page() -> str:
+    from ..reference import render_reference
+
     return render_reference(describe_routes())
 
 
 def describe_routes() -> dict[str, Any]:
     """Return the document of all routes."""
-    from ..routes import ROUTES  # the table names the views here
+    # A tenth of a second of imports for what few starts are asked for; and the table names the views here.
+    from ..openapi import build_document
+    from ..routes import ROUTES
 
     return build_document(ROUTES)
