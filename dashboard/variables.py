@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from vclone_core.actions import projects, variables
-from vclone_core.errors import Invalid, InvalidFields, VcloneError
-from vclone_core.models import FieldProblem, Project
+from vclone_core.errors import FieldProblem, Invalid, InvalidFields, VcloneError
+from vclone_core.models import Project
 from vclone_core.rules.access import may
 from vclone_core.rules.dotenv import parse_dotenv
 from vclone_core.rules.variables import TARGETS, NewVariable

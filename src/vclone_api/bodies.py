@@ -10,8 +10,7 @@ from urllib.parse import parse_qsl
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints, ValidationError
 from quart import Request
 
-from vclone_core.errors import BodyStalled, Invalid, InvalidFields, TooLarge, WrongMediaType
-from vclone_core.models import FieldProblem
+from vclone_core.errors import BodyStalled, FieldProblem, Invalid, InvalidFields, TooLarge, WrongMediaType
 from vclone_core.rules.blobframes import FRAME_LIMIT_BYTES
 from vclone_core.rules.names import parse_project_name
 
@@ -46,7 +45,8 @@ Model = TypeVar("Model", bound=BaseModel)
 class Body(BaseModel):
     """A JSON body: types are taken as they are, and a field that is not listed is refused."""
 
-    model_config = ConfigDict(strict=True, extra="forbid", hide_input_in_errors=True)
+    # A validator is made when the first body of its kind comes: there are fifty, and a start needs none.
+    model_config = ConfigDict(strict=True, extra="forbid", hide_input_in_errors=True, defer_build=True)
 
 
 class ProjectSettingsBody(Body):
@@ -245,7 +245,7 @@ class Acknowledgement(Body):
 class Query(BaseModel):
     """A query string: texts are turned into what the field is; a parameter that is not listed is refused."""
 
-    model_config = ConfigDict(extra="forbid", hide_input_in_errors=True)
+    model_config = ConfigDict(extra="forbid", hide_input_in_errors=True, defer_build=True)
 
 
 class NoQuery(Query):

@@ -16,8 +16,7 @@ from urllib.parse import urlencode
 
 from quart import Request
 
-from vclone_core.errors import InvalidFields
-from vclone_core.models import FieldProblem
+from vclone_core.errors import FieldProblem, InvalidFields
 from vclone_core.settings import Settings
 
 from .bodies import PagedQuery

@@ -6,8 +6,7 @@ import html
 from collections.abc import Mapping
 from typing import Any
 
-from vclone_core.errors import InvalidFields, VcloneError, every_error
-from vclone_core.models import FieldProblem
+from vclone_core.errors import FieldProblem, InvalidFields, VcloneError, every_error
 
 
 def render_problem(error: VcloneError, request_id: str) -> dict[str, Any]:

@@ -14,8 +14,6 @@ from pydantic import BeforeValidator, Field, SecretStr, ValidationError, field_v
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from vclone_core.errors import BadSettings, InvalidFields
-from vclone_core.rules.clients import parse_networks
-from vclone_core.rules.domains import parse_addresses, parse_domain, parse_servers
 
 PREFIX = "VCLONE_"
 
@@ -163,24 +161,33 @@ class Settings(BaseSettings):
     @field_validator("api_trusted_proxies")
     @classmethod
     def _are_networks(cls, text: str) -> str:
+        # Rules are loaded where a setting asks for them: every command starts with the settings.
+        from vclone_core.rules.clients import parse_networks
+
         parse_networks(text)
         return text
 
     @field_validator("domain_resolvers")
     @classmethod
     def _are_servers(cls, text: str) -> str:
+        from vclone_core.rules.domains import parse_servers
+
         parse_servers(text)
         return text
 
     @field_validator("domain_addresses")
     @classmethod
     def _are_addresses(cls, text: str) -> str:
+        from vclone_core.rules.domains import parse_addresses
+
         parse_addresses(text)
         return text
 
     @field_validator("domain_target")
     @classmethod
     def _is_host(cls, text: str) -> str:
+        from vclone_core.rules.domains import parse_domain
+
         # What an error of ours says is not for pydantic.
         try:
             return parse_domain(text) if text else ""

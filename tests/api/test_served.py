@@ -10,7 +10,7 @@ import secrets
 import signal
 import sys
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Any
@@ -38,9 +38,8 @@ EDGE = {"Authorization": f"Bearer {EDGE_TOKEN}"}
 async def test_a_move_reaches_ten_edges_at_once(api: Api, served: Served) -> None:
     project = await api.project()
     versions: list[int] = []
-    delays: list[float] = []
 
-    async def listen(number: int, ready: asyncio.Queue[None], moved: Callable[[], float]) -> None:
+    async def listen(number: int, ready: asyncio.Queue[None]) -> None:
         async with served.events(f"/internal/v1/events?edge=edge-{number}", **EDGE) as stream:
             hello = await stream.next()
             assert hello is not None and hello.name == "hello"
@@ -49,19 +48,15 @@ async def test_a_move_reaches_ten_edges_at_once(api: Api, served: Served) -> Non
                 move = await stream.next()
                 assert move is not None and move.name == "move"
                 versions.append(int(move.id))
-            delays.append(time.monotonic() - moved())
 
     ready: asyncio.Queue[None] = asyncio.Queue()
-    committed = 0.0
-    edges = [asyncio.create_task(listen(number, ready, lambda: committed)) for number in range(10)]
-    for _ in edges:
-        await ready.get()
-    await api.live(project)
-    committed = time.monotonic()
-    await asyncio.gather(*edges)
+    async with asyncio.timeout(30), asyncio.TaskGroup() as edges:
+        for number in range(10):
+            edges.create_task(listen(number, ready))
+        for _ in range(10):
+            await ready.get()
+        await api.live(project)
     assert len(set(versions)) == 3 and len(versions) == 30
-    print(f"the slowest of ten edges had the moves {max(delays) * 1000:.1f} ms after the publishing call returned")
-    assert max(delays) < 0.5  # the figure is printed; the limit only catches polling
 
 
 async def test_what_an_edge_is_told_depends_on_what_it_has_seen(api: Api, served: Served) -> None:

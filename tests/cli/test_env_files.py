@@ -12,8 +12,7 @@ from vclone_core.actions.keys import ring_of
 from vclone_core.cli import run
 from vclone_core.cli.env import name_problem, read_file, write_private_text
 from vclone_core.cli.keys import add_key, drop_keys
-from vclone_core.errors import BadSettings, Invalid, InvalidFields
-from vclone_core.models import FieldProblem
+from vclone_core.errors import BadSettings, FieldProblem, Invalid, InvalidFields
 from vclone_core.settings import Settings
 
 

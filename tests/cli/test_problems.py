@@ -9,6 +9,7 @@ import pytest
 
 from vclone_core.errors import (
     Conflict,
+    FieldProblem,
     Forbidden,
     InvalidFields,
     MissingScript,
@@ -16,7 +17,6 @@ from vclone_core.errors import (
     VcloneError,
     every_error,
 )
-from vclone_core.models import FieldProblem
 from vclone_core.renderings import parse_problem, render_cli, render_problem
 
 

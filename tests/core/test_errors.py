@@ -7,12 +7,12 @@ import json
 import pytest
 
 from vclone_core.errors import (
+    FieldProblem,
     InvalidFields,
     NoSuchSite,
     VcloneError,
     every_error,
 )
-from vclone_core.models import FieldProblem
 from vclone_core.renderings import (
     render_cli,
     render_html,

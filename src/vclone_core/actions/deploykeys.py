@@ -21,8 +21,8 @@ from cryptography.hazmat.primitives.serialization import (
 from vclone_core.actions.keys import deploy_key_identity, ring_of
 from vclone_core.actions.newids import new_id
 from vclone_core.actions.platform import Platform
-from vclone_core.errors import InvalidFields, NotFound
-from vclone_core.models import Actor, FieldProblem, Project, Source
+from vclone_core.errors import FieldProblem, InvalidFields, NotFound
+from vclone_core.models import Actor, Project, Source
 from vclone_core.rules.access import require
 from vclone_core.rules.deploykeys import DeployKey, check_known_hosts, normal_git_url
 from vclone_core.rules.sealing import NONCE_BYTES, seal, unseal

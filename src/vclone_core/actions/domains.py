@@ -13,8 +13,8 @@ from vclone_core.actions.newids import new_id
 from vclone_core.actions.platform import Platform
 from vclone_core.actions.publishing import show_domain
 from vclone_core.actions.sites import lock_moves
-from vclone_core.errors import Conflict, Duplicate, InvalidFields, Limited, NotFound
-from vclone_core.models import Actor, AliasKind, DnsRecord, Domain, DomainState, FieldProblem, Project
+from vclone_core.errors import Conflict, Duplicate, FieldProblem, InvalidFields, Limited, NotFound
+from vclone_core.models import Actor, AliasKind, DnsRecord, Domain, DomainState, Project
 from vclone_core.rules.access import require
 from vclone_core.rules.clones import check_git_ref
 from vclone_core.rules.domains import list_records, parse_addresses, parse_domain, refuse_domain, refuse_redirect

@@ -17,9 +17,18 @@ from vclone_core.actions.gitconnections import connection_from, save_secret
 from vclone_core.actions.gitreports import HostDesk
 from vclone_core.actions.newids import new_id
 from vclone_core.actions.platform import Platform
-from vclone_core.errors import Conflict, Duplicate, HostRefused, HostUnavailable, Invalid, InvalidFields, NotFound
+from vclone_core.errors import (
+    Conflict,
+    Duplicate,
+    FieldProblem,
+    HostRefused,
+    HostUnavailable,
+    Invalid,
+    InvalidFields,
+    NotFound,
+)
 from vclone_core.log import get_log
-from vclone_core.models import Actor, FieldProblem, GitApp, Source
+from vclone_core.models import Actor, GitApp, Source
 from vclone_core.rules.access import require
 from vclone_core.rules.clones import GitAccess, check_git_url
 from vclone_core.rules.githosts import find_repository

@@ -12,8 +12,8 @@ from typing import Any, Final
 from vclone_core.actions.keys import git_secret_identity, ring_of
 from vclone_core.actions.newids import new_id
 from vclone_core.actions.platform import Platform
-from vclone_core.errors import Conflict, InvalidFields, NotFound
-from vclone_core.models import Actor, FieldProblem, GitConnection, GitReport, PastDelivery, Project, PullRequest
+from vclone_core.errors import Conflict, FieldProblem, InvalidFields, NotFound
+from vclone_core.models import Actor, GitConnection, GitReport, PastDelivery, Project, PullRequest
 from vclone_core.rules.access import require
 from vclone_core.rules.clones import check_git_url
 from vclone_core.rules.githosts import find_repository, is_of_repository

@@ -12,8 +12,8 @@ from urllib.parse import urlsplit
 from vclone_core.actions.keys import git_token_identity, ring_of
 from vclone_core.actions.newids import new_id
 from vclone_core.actions.platform import Platform
-from vclone_core.errors import InvalidFields, NotFound
-from vclone_core.models import Actor, FieldProblem, Source
+from vclone_core.errors import FieldProblem, InvalidFields, NotFound
+from vclone_core.models import Actor, Source
 from vclone_core.rules.access import require
 from vclone_core.rules.clones import GitAccess, check_git_url
 from vclone_core.rules.sealing import NONCE_BYTES, seal, unseal

@@ -9,8 +9,8 @@ from typing import Final
 from vclone_core.actions.deployments import request_deployment
 from vclone_core.actions.newids import new_id
 from vclone_core.actions.platform import Platform
-from vclone_core.errors import Conflict, InvalidFields, Limited, NotFound, TooManyRequests
-from vclone_core.models import Actor, DeployHook, Deployment, FieldProblem, Project, Source, Trigger
+from vclone_core.errors import Conflict, FieldProblem, InvalidFields, Limited, NotFound, TooManyRequests
+from vclone_core.models import Actor, DeployHook, Deployment, Project, Source, Trigger
 from vclone_core.rules.access import require
 from vclone_core.rules.clones import check_git_ref
 from vclone_core.rules.tokens import SPACE, build_token, hash_token, is_token

@@ -8,8 +8,8 @@ from vclone_core.actions.accounts import DAY_S
 from vclone_core.actions.newids import new_id
 from vclone_core.actions.owners import new_token
 from vclone_core.actions.platform import Platform
-from vclone_core.errors import Conflict, Forbidden, InvalidFields, NotFound
-from vclone_core.models import Actor, FieldProblem, Invitation, Team
+from vclone_core.errors import Conflict, FieldProblem, Forbidden, InvalidFields, NotFound
+from vclone_core.models import Actor, Invitation, Team
 from vclone_core.rules.access import ROLES, may_give, require
 from vclone_core.rules.passwords import normalise_email
 from vclone_core.rules.tokens import hash_token, is_token

@@ -13,8 +13,8 @@ from vclone_core.actions.announcing import announce_change
 from vclone_core.actions.newids import new_id
 from vclone_core.actions.platform import Platform
 from vclone_core.actions.publishing import remove_aliases
-from vclone_core.errors import Duplicate, InvalidFields, Limited, NameTaken, NotFound
-from vclone_core.models import Actor, FieldProblem, Project, ProjectSettings
+from vclone_core.errors import Duplicate, FieldProblem, InvalidFields, Limited, NameTaken, NotFound
+from vclone_core.models import Actor, Project, ProjectSettings
 from vclone_core.rules.access import require
 from vclone_core.rules.names import parse_project_name, production_host
 from vclone_core.rules.objectkeys import blob_key

@@ -21,9 +21,18 @@ from vclone_core.actions.platform import Platform
 from vclone_core.actions.publishing import wait_receipts
 from vclone_core.actions.signing_in import check_rate
 from vclone_core.actions.sites import lock_moves, retell
-from vclone_core.errors import BadCredentials, Conflict, Forbidden, InvalidFields, Limited, NotFound, VcloneError
+from vclone_core.errors import (
+    BadCredentials,
+    Conflict,
+    FieldProblem,
+    Forbidden,
+    InvalidFields,
+    Limited,
+    NotFound,
+    VcloneError,
+)
 from vclone_core.log import get_log
-from vclone_core.models import Actor, AliasKind, Covers, EdgeReceipt, FieldProblem, Policy, Project, ShareLink
+from vclone_core.models import Actor, AliasKind, Covers, EdgeReceipt, Policy, Project, ShareLink
 from vclone_core.rules.access import require
 from vclone_core.rules.clients import address_group
 from vclone_core.rules.limits import Rate

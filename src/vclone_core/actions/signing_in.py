@@ -12,6 +12,7 @@ from vclone_core.actions.platform import Platform
 from vclone_core.errors import (
     BadCredentials,
     Duplicate,
+    FieldProblem,
     Forbidden,
     InvalidFields,
     NameTaken,
@@ -21,7 +22,7 @@ from vclone_core.errors import (
     Unavailable,
 )
 from vclone_core.log import get_log
-from vclone_core.models import Actor, FieldProblem, Invitation, User
+from vclone_core.models import Actor, Invitation, User
 from vclone_core.rules.access import require
 from vclone_core.rules.clients import address_group
 from vclone_core.rules.limits import Rate

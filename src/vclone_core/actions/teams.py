@@ -7,8 +7,17 @@ from collections.abc import Sequence
 from vclone_core.actions.newids import new_id
 from vclone_core.actions.platform import Platform
 from vclone_core.actions.protection import end_passes_of_members
-from vclone_core.errors import Conflict, Duplicate, Forbidden, InvalidFields, LastOwner, NameTaken, NotFound
-from vclone_core.models import Actor, FieldProblem, Membership, Team, User
+from vclone_core.errors import (
+    Conflict,
+    Duplicate,
+    FieldProblem,
+    Forbidden,
+    InvalidFields,
+    LastOwner,
+    NameTaken,
+    NotFound,
+)
+from vclone_core.models import Actor, Membership, Team, User
 from vclone_core.rules.access import ROLES, may_give, require
 from vclone_core.rules.names import parse_team_slug, slug_of
 from vclone_core.stores import events, records

@@ -11,8 +11,8 @@ from vclone_core.actions.accounts import DAY_S
 from vclone_core.actions.newids import new_id
 from vclone_core.actions.owners import insert_token, new_token
 from vclone_core.actions.platform import Platform
-from vclone_core.errors import Forbidden, InvalidFields, NotFound
-from vclone_core.models import Actor, ApiToken, FieldProblem, User
+from vclone_core.errors import FieldProblem, Forbidden, InvalidFields, NotFound
+from vclone_core.models import Actor, ApiToken, User
 from vclone_core.rules.access import SCOPES, covers, may, require
 from vclone_core.rules.tokens import USER_CODE_ALPHABET, USER_CODE_LENGTH, hash_token, is_token, parse_user_code
 from vclone_core.stores.postgres import Record

@@ -11,8 +11,8 @@ from typing import Any, Final
 from vclone_core.actions.keys import ring_of
 from vclone_core.actions.newids import new_id
 from vclone_core.actions.platform import Platform
-from vclone_core.errors import BadSettings, Invalid, InvalidFields, NotFound, VariablesUnreadable
-from vclone_core.models import Actor, Claim, FieldProblem, Project
+from vclone_core.errors import BadSettings, FieldProblem, Invalid, InvalidFields, NotFound, VariablesUnreadable
+from vclone_core.models import Actor, Claim, Project
 from vclone_core.rules.access import may, require
 from vclone_core.rules.sealing import NONCE_BYTES, KeyRing, seal, unseal
 from vclone_core.rules.variables import (

@@ -12,8 +12,8 @@ from vclone_core.actions.keys import ring_of, webhook_identity
 from vclone_core.actions.newids import new_id
 from vclone_core.actions.platform import Platform
 from vclone_core.actions.projects import find_project
-from vclone_core.errors import InvalidFields, Limited, NotFound, WebhookOff
-from vclone_core.models import Actor, FieldProblem, Send, Webhook
+from vclone_core.errors import FieldProblem, InvalidFields, Limited, NotFound, WebhookOff
+from vclone_core.models import Actor, Send, Webhook
 from vclone_core.rules.access import require
 from vclone_core.rules.outgoing import EVENTS, PING, check_url, unknown_events
 from vclone_core.rules.sealing import NONCE_BYTES, seal

@@ -16,8 +16,7 @@ from vclone_core.cli.context import json_option, platform_options
 from vclone_core.cli.progress import say
 from vclone_core.cli.project import this_project
 from vclone_core.cli.render import format_age, format_table, print_json, say_outcome
-from vclone_core.errors import Conflict, Invalid, InvalidFields, NotFound
-from vclone_core.models import FieldProblem
+from vclone_core.errors import Conflict, FieldProblem, Invalid, InvalidFields, NotFound
 from vclone_core.rules.dotenv import format_dotenv, parse_dotenv
 from vclone_core.rules.variables import TARGETS
 

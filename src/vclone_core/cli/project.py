@@ -14,8 +14,8 @@ from vclone_core.cli.context import platform_options
 from vclone_core.cli.link import name_project, read_link
 from vclone_core.cli.progress import say
 from vclone_core.cli.render import print_json
-from vclone_core.errors import InvalidFields
-from vclone_core.models import FieldProblem, ProjectSettings
+from vclone_core.errors import FieldProblem, InvalidFields
+from vclone_core.models import ProjectSettings
 
 NAMES: Final = tuple(field.name for field in fields(ProjectSettings))
 _FLAGS: Final = {"true": True, "yes": True, "on": True, "false": False, "no": False, "off": False}

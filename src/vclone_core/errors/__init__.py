@@ -103,6 +103,7 @@ from vclone_core.errors.steps import (
 )
 from vclone_core.errors.tree import (
     Conflict,
+    FieldProblem,
     Forbidden,
     Internal,
     Invalid,
@@ -144,6 +145,7 @@ __all__ = [
     "DiskFull",
     "Duplicate",
     "EmptySource",
+    "FieldProblem",
     "Forbidden",
     "HeadersTooLarge",
     "HostRefused",

@@ -3,9 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from vclone_core.models import FieldProblem
+
+@dataclass(frozen=True, slots=True)
+class FieldProblem:
+    """One thing wrong with one field of what a user sent. `field` is a dotted path, `files.3.sha256`."""
+
+    field: str
+    message: str
 
 
 class VcloneError(Exception):

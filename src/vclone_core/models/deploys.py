@@ -61,14 +61,6 @@ class AliasKind(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class FieldProblem:
-    """One thing wrong with one field of what a user sent. `field` is a dotted path, `files.3.sha256`."""
-
-    field: str
-    message: str
-
-
-@dataclass(frozen=True, slots=True)
 class ProjectSettings:
     """What a project says about its builds. None means: as detected.
 

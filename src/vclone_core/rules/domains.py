@@ -15,8 +15,8 @@ from typing import Final
 
 import idna
 
-from vclone_core.errors import BadHost, InvalidFields
-from vclone_core.models import DnsRecord, DomainState, FieldProblem
+from vclone_core.errors import BadHost, FieldProblem, InvalidFields
+from vclone_core.models import DnsRecord, DomainState
 from vclone_core.rules.addresses import parse_address
 from vclone_core.rules.dnsanswers import Verdict
 from vclone_core.rules.hosts import parse_host

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
-from vclone_core.models import FieldProblem
+from vclone_core.errors import FieldProblem
 
 _START: Final = re.compile(r"[ \t]*(?:export[ \t]+)?(?P<key>[^=\s#'\"`]*)[ \t]*(?P<sign>=?)[ \t]*")
 _COMMENT: Final = re.compile(r"[ \t]*(?:#[^\n]*)?(?=\n|\Z)")

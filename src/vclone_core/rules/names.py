@@ -6,9 +6,8 @@ import hashlib
 import re
 from typing import Final
 
-from vclone_core.errors import InvalidFields
+from vclone_core.errors import FieldProblem, InvalidFields
 from vclone_core.ids import short_id
-from vclone_core.models import FieldProblem
 
 LABEL_LENGTH: Final = 63  # RFC 1035 §2.3.4
 _NAME: Final = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,51}[a-z0-9])?")

@@ -7,8 +7,8 @@ from dataclasses import dataclass, fields
 from datetime import datetime, timedelta
 from typing import Any, Final
 
-from vclone_core.errors import InvalidFields
-from vclone_core.models import FieldProblem, Manifest, SourceFile, State, Target
+from vclone_core.errors import FieldProblem, InvalidFields
+from vclone_core.models import Manifest, SourceFile, State, Target
 from vclone_core.rules.lifecycle import FINAL
 from vclone_core.rules.manifests import list_blobs
 

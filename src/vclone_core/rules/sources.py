@@ -9,8 +9,8 @@ from collections.abc import Collection, Iterator, Sequence
 from dataclasses import asdict
 from typing import Final
 
-from vclone_core.errors import Invalid, InvalidFields
-from vclone_core.models import BuildLimits, FieldProblem, SourceFile
+from vclone_core.errors import FieldProblem, Invalid, InvalidFields
+from vclone_core.models import BuildLimits, SourceFile
 from vclone_core.rules.globs import match_glob, split_globs
 
 PATH_BYTES: Final = 1024

@@ -8,8 +8,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Final, Literal
 
-from vclone_core.errors import InvalidFields
-from vclone_core.models import FieldProblem
+from vclone_core.errors import FieldProblem, InvalidFields
 from vclone_core.rules.clones import check_git_ref
 
 TARGETS: Final = ("production", "preview", "development")
