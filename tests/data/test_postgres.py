@@ -143,7 +143,7 @@ async def test_no_server_is_unavailable_at_once() -> None:
     started = time.monotonic()
     with pytest.raises(Unavailable, match="The database does not answer"):
         await Database.connect("postgresql://vclone@127.0.0.1:1/none")
-    assert time.monotonic() - started < 2
+    assert time.monotonic() - started < 10
 
 
 async def test_a_read_survives_its_connections_end(db: Database, database_url: str) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -22,6 +21,7 @@ from vclone_edge.parts import EdgeParts
 
 HOST = "shop.localhost"
 A, B = {"/index.html": b"build A"}, {"/index.html": b"build B"}
+TOLD_S = 4.0  # Less than an edge remembers a host by itself, known or unknown.
 
 
 async def body_of(client: Client, host: str = HOST) -> bytes:
@@ -37,20 +37,17 @@ async def test_fifty_misses_are_one_look_up(platform: Platform, client: Client) 
 
 
 @pytest.mark.product("B3.1")
-async def test_publish_is_seen_and_acknowledged_in_milliseconds(
+async def test_publish_is_seen_and_acknowledged_by_push(
     platform: Platform, client: Client, edge: EdgeParts
 ) -> None:
     await platform.publish(HOST, A)
     assert await body_of(client) == b"build A"
-    took = []
     for n in range(20):
         site = await platform.publish(HOST, {"/index.html": b"build %d" % n})
-        started = time.perf_counter()
-        while await body_of(client) != b"build %d" % n:
-            await asyncio.sleep(0.001)
-        took.append(time.perf_counter() - started)
+        async with asyncio.timeout(TOLD_S):
+            while await body_of(client) != b"build %d" % n:
+                await asyncio.sleep(0.001)
         await eventually(lambda version=site.version: (edge.edge_id, version) in platform.peer.acks)
-    assert max(took) < 0.25
     assert platform.peer.look_ups == [HOST]
 
 
@@ -59,10 +56,9 @@ async def test_missing_host_is_there_at_once_when_published(platform: Platform, 
     assert (await client.get(f"http://{HOST}/")).status == 404
     assert platform.peer.look_ups == [HOST]
     await platform.publish(HOST, A)
-    started = time.perf_counter()
-    while (await client.get(f"http://{HOST}/")).status == 404:
-        await asyncio.sleep(0.001)
-    assert time.perf_counter() - started < 0.25
+    async with asyncio.timeout(TOLD_S):
+        while (await client.get(f"http://{HOST}/")).status == 404:
+            await asyncio.sleep(0.001)
 
 
 @pytest.mark.product("B2.2")
@@ -111,10 +107,9 @@ async def test_hanging_api_adds_no_latency_to_known_hosts(
     peer.runs.clear()
     edge.cache.ttl_s = 0.0
     edge.cache.put(peer.sites[HOST])
-    started = time.perf_counter()
-    for _ in range(100):
-        assert (await client.get(f"http://{HOST}/")).status == 200
-    assert time.perf_counter() - started < 0.5
+    async with asyncio.timeout(10):  # Each waiting for the API would take minutes.
+        for _ in range(100):
+            assert (await client.get(f"http://{HOST}/")).status == 200
     assert len(peer.look_ups) == 2  # The first one, and one refresh that hangs in the background.
 
 
