@@ -74,9 +74,10 @@ class Up:
         await self.supervisor.wait_ready(*members)
         self.introduce_cli(await self.prepare_database(load_settings(environ)))
         gate.open()
-        # Nobody waits for it to be ready, so it leaves the processors to those whose answers are waited for.
+        await self.supervisor.wait_ready(*awaited)
+        # Nobody waits for its answers, so it leaves the processors to those whose answers are waited for.
         self.supervisor.spawn(worker)
-        await self.supervisor.wait_ready(*awaited, worker)
+        await self.supervisor.wait_ready(worker)
         if self.wants_welcome and not self.folder.read_notes().get("welcomed"):
             self.has_welcome = await self.deploy_welcome(environ)
         self.note("running")
