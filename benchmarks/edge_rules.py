@@ -183,8 +183,10 @@ async def measure_aliases(parts: EdgeParts, site: Site) -> dict[int, float]:
     for count in ALIASES:
         caches[count] = DomainCache()
         for n in range(count):
-            caches[count].put(decode_site({**encode_site(site), "host": f"site-{n}.localhost"}))
-        hosts = [f"site-{n}.localhost".encode() for n in random.Random(1).choices(range(count), k=4 * ROUNDS)]
+            caches[count].put(decode_site({**encode_site(site), "host": f"site-{n}.of-{count}.localhost"}))
+        # Names of its own for each size: what is remembered of a host holds in one domain cache only.
+        chosen = random.Random(1).choices(range(count), k=4 * ROUNDS)
+        hosts = [f"site-{n}.of-{count}.localhost".encode() for n in chosen]
         scopes[count] = [{**scope_of("/"), "headers": [(b"host", host), *BROWSER[1:]]} for host in hosts]
     costs: dict[int, list[float]] = {count: [] for count in ALIASES}
     known = parts.cache
