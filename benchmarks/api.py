@@ -1,8 +1,8 @@
 """The API's own cost, asked over HTTP as a process of its own: reads, a flood of sign-ins beside them, promotes.
 
-    VCLONE_TEST_DATABASE_URL=postgresql://… VCLONE_TEST_REDIS_URL=redis://… python benchmarks/api.py [--seconds 10]
+    python benchmarks/api.py [--seconds 10]
 
-Without the two it starts servers of its own. Prints tables and keeps them in `results/api.json`. Limits: p99 of reads
+Prints tables and keeps them in `results/api.json`. Limits: p99 of reads
 below 20 ms, and below 500 ms beside the flood.
 """
 
@@ -12,29 +12,24 @@ import argparse
 import asyncio
 import contextlib
 import os
-import secrets
 import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
 import aiohttp
-import asyncpg
-from machine import keep_result, percentile, print_table
+from machine import free_port, keep_result, percentile, print_table
+from services import database, services
 
 from vclone_core.actions import deployments, owners, projects, signing_in
 from vclone_core.actions.platform import Platform, open_platform
-from vclone_core.embedded.postgres import start_postgres
-from vclone_core.embedded.rundirs import make_run_dir, remove_run_dir
-from vclone_core.embedded.valkey import start_valkey
 from vclone_core.models import Actor, FileEntry, Manifest, Project, Source
 from vclone_core.settings import Settings
 from vclone_core.stores import queue
-from vclone_core.stores.postgres import migrate
 
 PROGRAM = """
 import os
@@ -71,27 +66,20 @@ async def main() -> int:
     parser.add_argument("--seconds", type=float, default=10.0, help="how long each of the reads is measured")
     seconds = parser.parse_args().seconds
     with services() as (postgres, redis_url), tempfile.TemporaryDirectory() as folder:
-        name = f"vclone_bench_{secrets.token_hex(4)}"
-        admin = await asyncpg.connect(postgres)
-        await admin.execute(f"create database {name}")
-        settings = Settings(
-            data_dir=Path(folder),
-            database_url=f"{postgres.rpartition('/')[0]}/{name}",
-            redis_url=redis_url,
-            store=f"file://{folder}/objects",
-            secret_key="s" * 40,
-            edge_token="e" * 40,
-            sign_up="open",
-            api_rate_factor=1000,
-            api_port=free_port(),
-        )
-        try:
-            await migrate(settings.database_url.get_secret_value())
+        async with database(postgres) as database_url:
+            settings = Settings(
+                data_dir=Path(folder),
+                database_url=database_url,
+                redis_url=redis_url,
+                store=f"file://{folder}/objects",
+                secret_key="s" * 40,
+                edge_token="e" * 40,
+                sign_up="open",
+                api_rate_factor=1000,
+                api_port=free_port(),
+            )
             async with open_platform(settings) as platform:
                 return await measure(platform, seconds)
-        finally:
-            await admin.execute(f"drop database {name} with (force)")
-            await admin.close()
 
 
 async def measure(platform: Platform, seconds: float) -> int:
@@ -211,37 +199,6 @@ async def serve(settings: Settings, token: str) -> AsyncIterator[Served]:
     finally:
         process.terminate()
         await process.wait()
-
-
-@contextmanager
-def services() -> Iterator[tuple[str, str]]:
-    """Give the addresses of a PostgreSQL and a Valkey: those that are named, or new ones."""
-    named = os.environ.get("VCLONE_TEST_DATABASE_URL"), os.environ.get("VCLONE_TEST_REDIS_URL")
-    if named[0] and named[1]:
-        yield named[0], named[1]
-        return
-    with tempfile.TemporaryDirectory() as folder:
-        run_dirs = [make_run_dir(os.environ), make_run_dir(os.environ)]
-        running = []
-        try:
-            for start, run_dir, below in zip((start_postgres, start_valkey), run_dirs, ("db", "redis"), strict=True):
-                data_dir = Path(folder) / below
-                data_dir.mkdir()
-                running.append(start(data_dir / "data", run_dir, is_durable=False))
-            yield running[0].url, running[1].url
-        finally:
-            for service in reversed(running):
-                service.stop()
-            for run_dir in run_dirs:
-                remove_run_dir(run_dir)
-
-
-def free_port() -> int:
-    import socket
-
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 if __name__ == "__main__":

@@ -2,7 +2,7 @@
 
     python benchmarks/deploy_queue.py [--queued 5000]
 
-Starts a PostgreSQL of its own, or makes a database beside the one in VCLONE_TEST_DATABASE_URL and drops it. Prints
+Prints
 milliseconds, keeps them in `results/deploy_queue.json`, and prints the order of 20 builds of 5 teams on 2 slots.
 """
 
@@ -10,27 +10,20 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import os
-import secrets
 import tempfile
 import time
-from collections.abc import Awaitable, Callable, Iterator
-from contextlib import contextmanager
-from pathlib import Path
+from collections.abc import Awaitable, Callable
 
-import asyncpg
 from machine import keep_result, percentile, print_table
+from services import database, services
 
 from vclone_core.actions import deployments
 from vclone_core.actions.owners import ensure_owner
 from vclone_core.actions.platform import Platform, open_platform
 from vclone_core.actions.projects import create_project
-from vclone_core.embedded.postgres import start_postgres
-from vclone_core.embedded.rundirs import make_run_dir, remove_run_dir
 from vclone_core.models import Actor, Claim, FileEntry, Manifest, Source
 from vclone_core.settings import Settings
 from vclone_core.stores import queue
-from vclone_core.stores.postgres import migrate
 
 PROJECTS, BUILT = 300, 100
 SLOTS = 2
@@ -40,42 +33,12 @@ async def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--queued", type=int, default=5000)
     queued = parser.parse_args().queued
-    with postgres() as url:
-        await on_database(url, queued)
-
-
-@contextmanager
-def postgres() -> Iterator[str]:
-    """A server for as long as the benchmark runs: as durable as that of a platform on one machine."""
-    if url := os.environ.get("VCLONE_TEST_DATABASE_URL"):
-        yield url
-        return
-    run_dir = make_run_dir(os.environ)
-    with tempfile.TemporaryDirectory(prefix="vclone-bench-") as folder:
-        Path(folder).chmod(0o755)
-        service = start_postgres(Path(folder) / "postgres", run_dir)
-        try:
-            yield service.url
-        finally:
-            service.stop()
-            remove_run_dir(run_dir)
-
-
-async def on_database(url: str, queued: int) -> None:
-    name = f"vclone_bench_{secrets.token_hex(4)}"
-    admin = await asyncpg.connect(url)
-    await admin.execute(f"create database {name}")
-    database_url = f"{url.rpartition('/')[0]}/{name}"
-    try:
-        await migrate(database_url)
-        with tempfile.TemporaryDirectory() as folder:
+    with services(is_durable=True) as (postgres, _), tempfile.TemporaryDirectory() as folder:
+        async with database(postgres) as database_url:
             settings = Settings(database_url=database_url, redis_url="redis://127.0.0.1:1", store=f"file://{folder}")
             async with open_platform(settings) as platform:
                 await show_turns(platform)
                 await measure(platform, queued)
-    finally:
-        await admin.execute(f"drop database {name} with (force)")
-        await admin.close()
 
 
 async def show_turns(platform: Platform) -> None:

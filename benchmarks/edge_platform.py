@@ -26,9 +26,9 @@ from typing import Final
 from urllib.parse import quote
 
 import asyncpg
-from edge_servers import cpu_seconds, free_port
+from edge_servers import cpu_seconds
 from figures import Figure, Part
-from machine import percentile, print_table
+from machine import free_port, percentile, print_table
 from plots import draw_bars, draw_shares
 from whole_platform import Platform
 

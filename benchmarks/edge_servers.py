@@ -22,6 +22,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from machine import free_port
+
 from vclone_core.models import AliasKind, Manifest, Site
 from vclone_core.plugins import load_plugins
 from vclone_core.protocols import ObjectStore
@@ -44,12 +46,6 @@ class Server:
     plain: int
     clear_h2: int
     secure: int
-
-
-def free_port() -> int:
-    with socket.socket() as listener:
-        listener.bind((HOST, 0))
-        return int(listener.getsockname()[1])
 
 
 def write_certificate(folder: Path) -> None:

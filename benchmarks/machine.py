@@ -6,6 +6,7 @@ import json
 import math
 import os
 import platform
+import socket
 import subprocess
 import sys
 from collections.abc import Iterable, Mapping, Sequence
@@ -55,3 +56,10 @@ def keep_result(name: str, figures: Mapping[str, object]) -> None:
     RESULTS.mkdir(exist_ok=True)
     document = {"machine": describe_machine(), "figures": dict(figures)}
     (RESULTS / f"{name}.json").write_text(json.dumps(document, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+
+
+def free_port() -> int:
+    """Return a port of the loopback address that nobody listens at just now."""
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return int(listener.getsockname()[1])

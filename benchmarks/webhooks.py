@@ -1,8 +1,8 @@
 """How long a git host waits for the answer to a webhook, from a real API process that handles deliveries meanwhile.
 
-    VCLONE_TEST_DATABASE_URL=postgresql://… VCLONE_TEST_REDIS_URL=redis://… python benchmarks/webhooks.py [--sent 1000]
+    python benchmarks/webhooks.py [--sent 1000]
 
-Makes a database beside the one named, and drops it. Prints milliseconds and keeps them in `results/webhooks.json`;
+Prints milliseconds and keeps them in `results/webhooks.json`;
 ends with 1 when a p99 is 200 ms or more.
 """
 
@@ -15,21 +15,19 @@ import hmac
 import json
 import os
 import secrets
-import socket
 import sys
 import tempfile
 import time
 from pathlib import Path
 
 import aiohttp
-import asyncpg
-from machine import keep_result, percentile, print_table
+from machine import free_port, keep_result, percentile, print_table
+from services import database, services
 
 from vclone_core.actions import gitconnections, owners, projects
 from vclone_core.actions.platform import open_platform
 from vclone_core.models import Actor
 from vclone_core.settings import Settings
-from vclone_core.stores.postgres import migrate
 
 LIMIT_MS = 200.0
 PROJECTS = 20
@@ -42,27 +40,16 @@ async def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--sent", type=int, default=1000)
     sent = parser.parse_args().sent
-    url, redis_url = os.environ["VCLONE_TEST_DATABASE_URL"], os.environ["VCLONE_TEST_REDIS_URL"]
-    name = f"vclone_bench_{secrets.token_hex(4)}"
-    admin = await asyncpg.connect(url)
-    await admin.execute(f"create database {name}")
-    database_url = f"{url.rpartition('/')[0]}/{name}"
-    try:
-        await migrate(database_url)
-        with tempfile.TemporaryDirectory() as folder:
+    with services() as (postgres, redis_url), tempfile.TemporaryDirectory() as folder:
+        async with database(postgres) as database_url:
             rows = await measure(database_url, redis_url, Path(folder), sent)
-    finally:
-        await admin.execute(f"drop database {name} with (force)")
-        await admin.close()
     print_table("Answers to webhooks", ("at once", "a second", "body", "sent", "p50 ms", "p99 ms", "worst ms"), rows)
     keep_result("webhooks", {"rows": rows, "limit_p99_ms": LIMIT_MS})
     return int(any(row[5] >= LIMIT_MS for row in rows))
 
 
 async def measure(database_url: str, redis_url: str, folder: Path, sent: int) -> list[tuple[object, ...]]:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = free_port()
     settings = {
         "database_url": database_url,
         "redis_url": redis_url,

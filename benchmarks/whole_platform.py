@@ -14,7 +14,6 @@ import json
 import os
 import random
 import signal
-import socket
 import subprocess
 import tempfile
 import time
@@ -23,18 +22,12 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from machine import keep_result, percentile, print_table
+from machine import free_port, keep_result, percentile, print_table
 
 ROOT = Path(__file__).parent.parent
 VCLONE = str(ROOT / "vclone")
 FILES, TOTAL_BYTES = 1000, 10 * 1024**2
 ONE, TWO = b"<!doctype html><title>one</title>first", b"<!doctype html><title>two</title>second"
-
-
-def free_port() -> int:
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return int(listener.getsockname()[1])
 
 
 class Platform:
