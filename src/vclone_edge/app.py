@@ -28,7 +28,6 @@ from vclone_core.rules.objectkeys import blob_key
 from vclone_core.rules.requests import Request
 from vclone_core.settings import Settings
 from vclone_edge.accesslog import Line
-from vclone_edge.blobs import ADMIT_BYTES
 from vclone_edge.extents import Extent, cut_extent, find_extent
 from vclone_edge.flow import Settled, build_authority, read_request, settle
 from vclone_edge.https import Https
@@ -36,7 +35,18 @@ from vclone_edge.metrics import TYPE as METRICS_TYPE
 from vclone_edge.metrics import format_metrics
 from vclone_edge.parts import EdgeParts, build_parts
 from vclone_edge.peers import lookup
-from vclone_edge.stream import ClientGone, Receive, Send, StreamAborted, drain_body, send_bytes, send_object
+from vclone_edge.stream import (
+    WHOLE_BYTES,
+    ClientGone,
+    ClientStalled,
+    Receive,
+    Send,
+    StreamAborted,
+    drain_body,
+    send_bytes,
+    send_memory,
+    send_object,
+)
 
 READY_PATH: Final = "/.well-known/vclone/ready"
 METRICS_PATH: Final = "/.well-known/vclone/metrics"
@@ -61,7 +71,7 @@ class EdgeApp:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http":
-            whole = self.answer_now(scope, ADMIT_BYTES)
+            whole = self.answer_now(scope, WHOLE_BYTES)
             if whole is None:
                 await _Exchange(self.parts, scope, receive, send).run()
             else:
@@ -95,7 +105,7 @@ class EdgeApp:
             headers, body = (*given, named, *said, HIT), answer.body
         else:
             counters.hot_hits += 1
-            headers, body = (*given, named, *said, HIT, hot.age()), hot.cut(answer.span)
+            headers, body = (*given, named, *said, HIT, hot.age()), bytes(hot.cut(answer.span))
         if scope["method"] == "HEAD":
             body = b""
         counters.by_status[answer.status // 100] += 1
@@ -163,7 +173,8 @@ class _Exchange:
             counters.clients_gone += 1
         except StreamAborted as error:
             counters.aborted += 1
-            log.error("response.aborted", request_id=self.request_id, host=self.host, why=str(error))
+            if not isinstance(error, ClientStalled):
+                log.error("response.aborted", request_id=self.request_id, host=self.host, why=str(error))
             raise  # The server resets the response: a short body must not look whole.
         counters.by_status[self.status // 100] += 1
         counters.bytes_sent += self.sent_bytes
@@ -300,11 +311,11 @@ class _Exchange:
     def say(self, *extra: tuple[bytes, bytes]) -> None:
         self.extra = (*self.extra, *extra)
 
-    async def send_whole(self, status: int, headers: Headers, body: bytes) -> None:
+    async def send_whole(self, status: int, headers: Headers, body: bytes | memoryview) -> None:
         self.status = status
         body = b"" if self.scope["method"] == "HEAD" else body
+        await send_memory(self.send, self.receive, status, _join(headers, self.extra), body)
         self.sent_bytes = len(body)
-        await send_bytes(self.send, status, _join(headers, self.extra), body)
 
     def write_log(self, took_s: float) -> None:
         cache = next((value.decode() for name, value in self.extra if name == b"x-vclone-cache"), "")

@@ -41,9 +41,9 @@ class Hot:
         """Return the header field that says for how many seconds it has been here (RFC 9111 §5.1)."""
         return b"age", b"%d" % (time.monotonic() - self.filled_s)
 
-    def cut(self, span: Span | None) -> bytes:
-        """Return the bytes of a span; of None, all."""
-        return self.content if span is None else self.content[span.start : span.end + 1]
+    def cut(self, span: Span | None) -> bytes | memoryview:
+        """Return the bytes of a span, which aren't copied; of None, all."""
+        return self.content if span is None else memoryview(self.content)[span.start : span.end + 1]
 
 
 class HotBlobs:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import unquote
 
 from vclone_core.log import get_log
+from vclone_edge.stream import StreamAborted
 
 if TYPE_CHECKING:
     from vclone_edge.http3 import Connection
@@ -80,8 +81,10 @@ class Exchange:
         """Have the app answer."""
         try:
             await app(scope, self.receive, self.send)
+        except StreamAborted:
+            pass  # The app has said what there is to say.
         except Exception as error:
-            # The app has said what there is to say; a stranger must not be able to fill the log with tracebacks.
+            # A stranger must not be able to fill the log with tracebacks.
             _log.warning("request.broken_off", why=repr(error)[:200])
         finally:
             self._connection.finish(self)

@@ -10,6 +10,7 @@ from typing import Any
 from hypercorn.asyncio.task_group import TaskGroup
 
 from vclone_core.log import get_log
+from vclone_edge.stream import StreamAborted
 
 _log = get_log(__name__)
 
@@ -86,8 +87,10 @@ class AppSpawner:
 
         try:
             await app(scope, self._inbox.get, say, None, None)
+        except StreamAborted:
+            pass  # The app has said what there is to say.
         except Exception as error:
-            # The app has said what there is to say; a stranger must not be able to fill the log with tracebacks.
+            # A stranger must not be able to fill the log with tracebacks.
             _log.warning("request.broken_off", why=repr(error)[:200])
         finally:
             await send(None)

@@ -177,16 +177,10 @@ class Relay:
             if not piece:
                 break
             self.sent_bytes += len(piece)
-            await self._send_piece(send, piece)
+            await send_piece(send, piece)
         if length is not None and self.sent_bytes != length:
             raise UpstreamFailed(hint=f"{length - self.sent_bytes} bytes are missing")
-        await self._send_piece(send, b"", more_body=False)
-
-    async def _send_piece(self, send: Send, piece: bytes, *, more_body: bool = True) -> None:
-        try:
-            await send_piece(send, piece, more_body=more_body)
-        except TimeoutError:
-            raise StreamAborted("the client takes nothing of it") from None
+        await send_piece(send, b"", more_body=False)
 
 
 _REFUSED: Final = "The rewrite leads to a server that can't be reached from here, for safety."

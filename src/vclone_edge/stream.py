@@ -24,6 +24,9 @@ Receive = Callable[[], Awaitable[Message]]
 
 STALL_S: Final = 60.0  # nginx's send_timeout
 STALL_BYTES: Final = 64 * 1024  # A larger chunk gets more time: what is asked for is 1 KiB/s.
+# What an engine takes of a body at once it keeps until the client has read it: so it isn't given more than this.
+WHOLE_BYTES: Final = 128 * 1024
+PIECE_BYTES: Final = 64 * 1024
 DRAIN_BYTES: Final = 64 * 1024
 DRAIN_S: Final = 10.0
 
@@ -34,14 +37,38 @@ class StreamAborted(Exception):
     """The response was begun and can't be finished: the server has to reset it."""
 
 
+class ClientStalled(StreamAborted):
+    """The client took too little for too long. Anybody can bring that about, as often as they like."""
+
+
 class ClientGone(Exception):
     """The client left before the response was whole. Nothing more is to be sent."""
 
 
 async def send_bytes(send: Send, status: int, headers: Headers, body: bytes) -> None:
-    """Send a whole response."""
+    """Send a whole response, whose body is of `WHOLE_BYTES` at most."""
     await send({"type": "http.response.start", "status": status, "headers": headers})
     await send({"type": "http.response.body", "body": body})
+
+
+async def send_memory(send: Send, receive: Receive, status: int, headers: Headers, body: bytes | memoryview) -> None:
+    """Send a response whose body is in memory; a large one in pieces, at the client's speed.
+
+    Raises `StreamAborted`, or `ClientGone` when the client left.
+    """
+    if len(body) <= WHOLE_BYTES:
+        await send_bytes(send, status, headers, bytes(body))
+        return
+    started = asyncio.Event()
+    started.set()
+    await send({"type": "http.response.start", "status": status, "headers": headers})
+    await while_client_stays(_send_pieces(send, memoryview(body)), wait_for_disconnect(receive), started)
+
+
+async def _send_pieces(send: Send, body: memoryview) -> int:
+    for at in range(0, len(body), PIECE_BYTES):
+        await send_piece(send, bytes(body[at : at + PIECE_BYTES]), more_body=at + PIECE_BYTES < len(body))
+    return len(body)
 
 
 async def send_object(
@@ -80,7 +107,7 @@ async def while_client_stays(
         if sender.cancelled():
             raise ClientGone
         if (error := sender.exception()) is not None:
-            if started.is_set():
+            if started.is_set() and not isinstance(error, StreamAborted):
                 raise StreamAborted(str(error)) from error
             raise error
         return sender.result()
@@ -138,9 +165,12 @@ async def _send_chunks(send: Send, start: Message, body: ObjectBody, started: as
 
 
 async def send_piece(send: Send, piece: bytes, *, more_body: bool = True) -> None:
-    """Send a part of a body; raise `TimeoutError` where the client takes under 1 KiB/s of it."""
-    async with asyncio.timeout(STALL_S * max(1.0, len(piece) / STALL_BYTES)):
-        await send({"type": "http.response.body", "body": piece, "more_body": more_body})
+    """Send a part of a body; raise `ClientStalled` where the client takes under 1 KiB/s of it."""
+    try:
+        async with asyncio.timeout(STALL_S * max(1.0, len(piece) / STALL_BYTES)):
+            await send({"type": "http.response.body", "body": piece, "more_body": more_body})
+    except TimeoutError:
+        raise ClientStalled("the client takes nothing of it") from None
 
 
 async def wait_for_disconnect(receive: Receive) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import ctypes
 import importlib
+import logging
 import multiprocessing
 import os
 import signal
@@ -19,10 +20,12 @@ from typing import Any
 
 from vclone_edge.lane import AnswerNow, open_lane
 from vclone_edge.peers import is_health_probe
+from vclone_edge.stream import ClientStalled, StreamAborted
 
 Scope = Mapping[str, Any]
 App = Callable[[Any, Any, Any], Awaitable[None]]
 
+_SAID = (StreamAborted.__name__, ClientStalled.__name__)
 _PR_SET_PDEATHSIG = 1
 _PR_SET_NAME = 15
 
@@ -86,6 +89,22 @@ async def _answer_probe(send: Any) -> None:
     await send({"type": "http.response.body", "body": b"ok"})
 
 
+class _Brief(logging.Filter):
+    """Cuts down to one line what granian says of an app that failed, and to none where the app has said it itself.
+
+    A stranger must not be able to fill the log with tracebacks.
+    """
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        text = record.getMessage()
+        if text.startswith("Application callable raised an exception"):
+            why = text.rstrip().rpartition("\n")[2]
+            if why.startswith(_SAID):
+                return False
+            record.msg, record.args = f"request.broken_off: {why[:200]}", ()
+        return True
+
+
 def run_granian(*, target: str, path: str, header_s: float, connections: int) -> None:
     """Serve the app on a Unix socket until SIGTERM. Needs a process of its own; granian forks another below it."""
     from granian.constants import HTTPModes, Interfaces, Loops, RuntimeModes
@@ -128,4 +147,5 @@ def run_granian(*, target: str, path: str, header_s: float, connections: int) ->
 
 def _load_below(target: str, parent: int, path: str) -> App:
     die_with(parent)
+    logging.getLogger("_granian.utils").addFilter(_Brief())
     return load_app(target, lane=path)

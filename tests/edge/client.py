@@ -13,6 +13,7 @@ class Reply:
     status: int = 0
     headers: list[tuple[str, str]] = field(default_factory=list)
     body: bytes = b""
+    pieces: list[int] = field(default_factory=list)
     path: str | None = None
     is_whole: bool = False
 
@@ -90,6 +91,7 @@ class Client:
                 reply.path, reply.is_whole = message["path"], True
                 return
             received.extend(message.get("body", b""))
+            reply.pieces.append(len(message.get("body", b"")))
             reply.is_whole = not message.get("more_body", False)
             if leave_after is not None and len(received) >= leave_after:
                 gone.set()

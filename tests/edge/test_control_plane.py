@@ -37,9 +37,7 @@ async def test_fifty_misses_are_one_look_up(platform: Platform, client: Client) 
 
 
 @pytest.mark.product("B3.1")
-async def test_publish_is_seen_and_acknowledged_by_push(
-    platform: Platform, client: Client, edge: EdgeParts
-) -> None:
+async def test_publish_is_seen_and_acknowledged_by_push(platform: Platform, client: Client, edge: EdgeParts) -> None:
     await platform.publish(HOST, A)
     assert await body_of(client) == b"build A"
     for n in range(20):

@@ -90,6 +90,32 @@ async def test_slow_client_costs_a_chunk_not_the_file(platform: Platform, client
     assert len(reply.body) == 16 * MIB
 
 
+@pytest.mark.parametrize("extra", [{}, {"range": "bytes=1-"}], ids=["whole", "range"])
+@pytest.mark.product("B10.2")
+async def test_a_body_from_memory_goes_at_the_clients_speed_too(
+    platform: Platform,
+    client: Client,
+    edge: EdgeParts,
+    extra: dict[str, str],
+    logged: Callable[[], str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    content = bytes(range(256)) * 3000
+    await platform.publish(HOST, {"/app.bin": content})
+    for _ in range(2):  # The second is one that was answered before.
+        reply = await client.get(f"http://{HOST}/app.bin", headers=extra)
+        assert reply.body == content[1 if extra else 0 :]
+        assert max(reply.pieces) <= stream.WHOLE_BYTES
+    assert edge.counters.hot_hits
+    left = await client.get(f"http://{HOST}/app.bin", headers=extra, leave_after=100_000)
+    assert len(left.body) < len(content) // 2
+    assert edge.counters.clients_gone == 1
+    monkeypatch.setattr(stream, "STALL_S", 0.05)
+    with pytest.raises(StreamAborted):
+        await client.get(f"http://{HOST}/app.bin", headers=extra, hold=asyncio.Event())
+    assert "response.aborted" not in logged()
+
+
 @pytest.mark.processes
 @pytest.mark.product("B10.1")
 async def test_gigabyte_streams_in_constant_memory(platform: Platform, edge: EdgeParts) -> None:
