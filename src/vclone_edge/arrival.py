@@ -44,8 +44,6 @@ class Arrival(Connection):
         self._retries = retries
         self._watch: FrameWatch | None = None
         self._requests = RequestWatch()
-        if head:
-            self._requests.feed(head)
         self._stage = _Stage.HANDSHAKE if client.is_tls else _Stage.HEAD
         self._deadline = front.now + (front.limits.handshake_s if client.is_tls else front.limits.header_s)
 
@@ -105,6 +103,13 @@ class Arrival(Connection):
             front.visit(self, bytes(head))
             return
         self.find_worker()
+
+    def go_on(self) -> None:
+        """Take up the head that came with it: to a worker, unless it can be read in two ways."""
+        if self._requests.feed(self._head):
+            self._refuse(Opening.AMBIGUOUS.value, ANSWERS[Opening.AMBIGUOUS])
+        else:
+            self.find_worker()
 
     def find_worker(self) -> None:
         """Connect to the least busy worker and become a pipe; without one, wait to be asked again."""

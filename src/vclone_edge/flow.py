@@ -80,7 +80,7 @@ def read_request(scope: Mapping[str, Any]) -> Request:
     """*host*: return the request in an ASGI scope; raise a `VcloneError` of status 4xx for one that can't be served."""
     fields: Sequence[tuple[bytes, bytes]] = scope["headers"]
     headers = join_fields(fields)
-    check_framing(scope["http_version"], headers)
+    check_framing(scope["method"], scope["http_version"], headers)
     host = _read_host(headers.get(b"host"), fields, scope["http_version"])
     raw = scope.get("raw_path")
     target = parse_target(raw if raw is not None else quote(scope["path"]).encode())

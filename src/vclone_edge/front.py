@@ -178,10 +178,10 @@ class Front:
         self.handlers[new.client.sock.fileno()] = new.on_client
 
     def arrive_again(self, old: Connection, head: bytes, *, retries: int) -> None:
-        """Look for another worker for a request that lost its own."""
+        """Look for another worker for a request that lost its own, or that can't be answered over a lane."""
         arrival = Arrival(self, old.client, head=head, retries=retries)
         old.become(arrival)
-        arrival.find_worker()
+        arrival.go_on()
 
     def visit(self, old: Connection, head: bytes) -> None:
         """Have a first request answered over a lane."""

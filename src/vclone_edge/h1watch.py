@@ -30,9 +30,11 @@ _HEAD, _BODY, _CHUNK_LINE, _CHUNK, _TRAILERS = range(5)
 class RequestWatch:
     """Feed it what one client sends, in pieces of any size; True means: don't hand this piece on, and close."""
 
-    __slots__ = ("_kept", "_part", "_skip")
+    __slots__ = ("_kept", "_part", "_skip", "heads")
 
     def __init__(self) -> None:
+        self.heads = 0
+        """How many whole request heads have come."""
         self._part = _HEAD
         self._kept = b""
         self._skip = 0
@@ -50,6 +52,7 @@ class RequestWatch:
                 and b"\ntransfer-encoding" not in lower
             ):
                 self._kept = b""
+                self.heads += 1
                 return False
         if self._skip:
             if self._skip >= len(data):
@@ -74,6 +77,7 @@ class RequestWatch:
                     return False
                 if self._judge(head):
                     return True
+                self.heads += 1
             else:
                 end = rest.find(b"\r\n")
                 if end < 0:

@@ -136,8 +136,10 @@ class EdgeH2(H2Protocol):
         assert number is not None
         fields = {bytes(name): bytes(value) for name, value in request.headers or ()}
         method, path = fields.get(b":method", b""), fields.get(b":path", b"")
-        if not method.isascii() or not path.isascii():
-            # Malformed (RFC 9113 §8.3): an error of this stream. hypercorn drops the connection with a traceback.
+        lacks_body = request.stream_ended is not None and fields.get(b"content-length", b"0") != b"0"
+        if not method.isascii() or not path.isascii() or lacks_body:
+            # Malformed (RFC 9113 §8): an error of this stream. hypercorn drops the connection with a traceback, or
+            # doesn't mind.
             self._reset(number, ErrorCodes.PROTOCOL_ERROR)
             return
         inbox = self._inboxes[number] = Inbox(on_taken=partial(self._on_taken, number))

@@ -31,6 +31,7 @@ class Pipe(Connection):
 
     __slots__ = (
         "_active_at",
+        "_answered_heads",
         "_awaits_worker",
         "_first_request",
         "_has_answered",
@@ -67,6 +68,7 @@ class Pipe(Connection):
         self._retries = retries
         self._first_request = b""
         self._active_at = front.now
+        self._answered_heads = 0
         self._awaits_worker = True
         self._has_answered = self._is_client_done = self._is_worker_deaf = False
         self._to_client = self._to_worker = _NOTHING
@@ -149,7 +151,8 @@ class Pipe(Connection):
 
     def _refuse(self) -> None:
         """End for a request that can be read in two ways; say so where no answer is under way."""
-        if self._awaits_worker or self._to_client:
+        assert self._requests is not None
+        if self._requests.heads > self._answered_heads or self._to_client:
             self.abort(Opening.AMBIGUOUS.value)
             return
         self.front.count_refusal(Opening.AMBIGUOUS.value)
@@ -201,6 +204,8 @@ class Pipe(Connection):
             self._awaits_worker = False
             if watch is not None:
                 watch.answers_due = 0
+            elif self._requests is not None:
+                self._answered_heads = self._requests.heads
         else:
             watch.answers_due -= size
         if not self._has_answered:

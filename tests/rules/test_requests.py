@@ -33,13 +33,13 @@ def test_too_many_or_too_large_fields_are_refused() -> None:
 )
 def test_ambiguous_framing_is_refused(version: str, headers: dict[bytes, bytes]) -> None:
     with pytest.raises(BadFraming):
-        check_framing(version, headers)
+        check_framing("GET", version, headers)
 
 
 def test_plain_framing_passes() -> None:
     for version in ("1.0", "1.1", "2", "3"):
-        check_framing(version, {b"content-length": b"1"})
-    check_framing("1.1", {b"transfer-encoding": b"chunked"})
+        check_framing("GET", version, {b"content-length": b"1"})
+    check_framing("GET", "1.1", {b"transfer-encoding": b"chunked"})
 
 
 def test_same_host_twice_is_one_only_where_authority_is_host() -> None:
@@ -63,3 +63,9 @@ def test_same_host_twice_is_one_only_where_authority_is_host() -> None:
 )
 def test_template_is_filled(text: str, filled: str) -> None:
     assert parse_template(text).fill({"0": "all", "1": "1st", "x": "ex"}) == filled
+
+
+@pytest.mark.parametrize("method", ["", "GET /x", "GET\r\n", "G\u00cbT", "a" * 65, "(GET)"])
+def test_methods_are_tokens(method: str) -> None:
+    with pytest.raises(BadFraming):
+        check_framing(method, "2", {})

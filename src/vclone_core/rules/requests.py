@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
@@ -52,8 +53,10 @@ def find_hosts(fields: Iterable[tuple[bytes, bytes]], http_version: str) -> list
     return hosts if http_version.startswith("1") else list(dict.fromkeys(hosts))
 
 
-def check_framing(http_version: str, headers: Mapping[bytes, bytes]) -> None:
-    """Raise `BadFraming` for requests that two servers could read in two ways (RFC 9112 §6.1)."""
+def check_framing(method: str, http_version: str, headers: Mapping[bytes, bytes]) -> None:
+    """Raise `BadFraming` for requests that two servers could read in two ways (RFC 9112 §6.1, RFC 9110 §9.1)."""
+    if _METHOD.fullmatch(method) is None:
+        raise BadFraming()
     if b"transfer-encoding" in headers and (b"content-length" in headers or http_version != "1.1"):
         raise BadFraming()
     if http_version not in _VERSIONS or not headers.get(b"content-length", b"0").isdigit():
@@ -74,6 +77,7 @@ def is_simple(method: str, http_version: str, headers: Mapping[bytes, bytes]) ->
     )
 
 
+_METHOD: Final = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,64}")
 _SIMPLE_METHODS: Final = frozenset({"GET", "HEAD"})
 _OF_BODIES: Final = frozenset({b"content-length", b"transfer-encoding", b"expect"})
 _VERSIONS: Final = frozenset({"1.0", "1.1", "2", "2.0", "3", "3.0"})
