@@ -6,28 +6,80 @@ import json
 import os
 import resource
 import signal
+import socket
+import ssl
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import suppress
-from dataclasses import dataclass, field
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 from tests.engine import probes
+from tests.engine.pairs import trusting, write_pair
 from tests.ports import pick_port
 
 RUN = Path(__file__).with_name("run_edge.py")
+MIB = 1024 * 1024
+
+BOTH_WAYS = pytest.mark.parametrize("is_tls", [False, True], ids=["clear", "tls"])
 
 
 @dataclass
 class Edge:
+    """An edge and the way visitors take to it: in the clear, or over TLS where they have something to trust."""
+
     process: subprocess.Popen[bytes]
     port: int
     tls_port: int
     log: Path
-    settings: dict[str, str] = field(default_factory=dict)
+    trusted: ssl.SSLContext | None = None
+
+    def knock(self, source: str = "127.0.0.1") -> socket.socket:
+        """Connect to the port that visitors take, and say nothing yet."""
+        return probes.connect(self.port if self.trusted is None else self.tls_port, source=source)
+
+    def connect(self, *, alpn: str = "http/1.1", source: str = "127.0.0.1") -> socket.socket:
+        sock = self.knock(source)
+        return sock if self.trusted is None else probes.wrap(sock, self.trusted, alpn=[alpn])
+
+    def connect_h2(self, *, window: int = MIB, source: str = "127.0.0.1") -> probes.H2Client:
+        return probes.H2Client(self.connect(alpn="h2", source=source), window=window)
+
+    def get(self, path: str, *, source: str = "127.0.0.1") -> probes.Answer:
+        with self.connect(source=source) as sock:
+            sock.sendall(probes.request(path))
+            return probes.read_answer(sock)
+
+    def is_served(self, source: str = "127.0.0.2") -> bool:
+        """Say whether somebody is."""
+        try:
+            return self.get("/", source=source).status == 200
+        except (OSError, EOFError):
+            return False
+
+    @contextmanager
+    def unharmed(self, *, memory_bytes: int = 24 * MIB, lines: int = 5) -> Iterator[None]:
+        """Fail unless a probe leaves the edge as it was.
+
+        Others are served by it, no request goes on, memory and descriptors are what they were before, and it has
+        logged a few lines at most. Whatever the probe has opened is closed first.
+        """
+        for _ in range(2):
+            assert self.get("/stream/1000000", source="127.0.0.2").status == 200
+            assert self.is_served()
+        wait_until(lambda: self.running() == 0)
+        rss_before, descriptors, logged = self.rss(), self.descriptors(), len(self.log_text().splitlines())
+        yield
+        assert self.is_served()
+        probes.close_all()
+        wait_until(lambda: self.running() == 0, 20)
+        wait_until(lambda: self.descriptors() <= descriptors, 20)
+        assert self.rss() - rss_before < memory_bytes
+        assert len(self.log_text().splitlines()) - logged <= lines, self.log_text()
+        assert self.is_served()
 
     @property
     def children(self) -> list[int]:
@@ -49,7 +101,8 @@ class Edge:
         return sum(len(os.listdir(f"/proc/{pid}/fd")) for pid in self.children if is_alive(pid))
 
     def running(self) -> int:
-        return int(json.loads(probes.get(self.port, "/running").body)["streams"])
+        """Return how many requests the app is busy with."""
+        return int(json.loads(probes.get(self.port, "/running", source="127.0.0.3").body)["requests"])
 
     def log_text(self) -> str:
         return self.log.read_text()
@@ -113,7 +166,21 @@ def engine(request: pytest.FixtureRequest) -> str:
 
 
 @pytest.fixture
-def start_edge(tmp_path: Path, engine: str) -> Iterator[StartEdge]:
+def is_tls() -> bool:
+    """Whether visitors come over TLS; tests that are for both ways are marked `BOTH_WAYS`."""
+    return False
+
+
+@pytest.fixture(scope="session")
+def certificates(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with one pair, for site.localhost."""
+    folder = tmp_path_factory.mktemp("certificates")
+    write_pair(folder, "default", "site.localhost")
+    return folder
+
+
+@pytest.fixture
+def start_edge(tmp_path: Path, engine: str, is_tls: bool, certificates: Path) -> Iterator[StartEdge]:
     started: list[Edge] = []
 
     def start(*, descriptors: int = 4096, app: str = "trivial:app", ready: bool = True, **settings: object) -> Edge:
@@ -123,6 +190,7 @@ def start_edge(tmp_path: Path, engine: str) -> Iterator[StartEdge]:
             "VCLONE_EDGE_TLS_PORT": str(tls_port),
             "VCLONE_EDGE_SERVER": engine,
             "EDGE_TEST_APP": app,
+            **({"VCLONE_EDGE_CERTIFICATES": str(certificates)} if is_tls else {}),
             **{f"VCLONE_{name.upper()}": str(value) for name, value in settings.items()},
         }
         environ = {k: v for k, v in os.environ.items() if not k.startswith("VCLONE_")}
@@ -135,7 +203,7 @@ def start_edge(tmp_path: Path, engine: str) -> Iterator[StartEdge]:
                 stderr=out,
                 preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_NOFILE, (descriptors, descriptors)),
             )
-        edge = Edge(process, port, tls_port, log)
+        edge = Edge(process, port, tls_port, log, trusting(certificates) if is_tls else None)
         started.append(edge)
         if ready:
             wait_until(lambda: "worker.ready" in edge.log_text() or process.poll() is not None, 60)
@@ -153,7 +221,17 @@ def start_edge(tmp_path: Path, engine: str) -> Iterator[StartEdge]:
 
 
 # These start edges and wait out their limits.
-LONG = {"test_abuse.py", "test_http3.py", "test_lane.py", "test_life.py", "test_requests.py", "test_tls.py"}
+LONG = {
+    "test_abuse.py",
+    "test_floods.py",
+    "test_http3.py",
+    "test_http3_limits.py",
+    "test_lane.py",
+    "test_life.py",
+    "test_openings.py",
+    "test_requests.py",
+    "test_tls.py",
+}
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -5,7 +5,10 @@ from __future__ import annotations
 from typing import Final
 
 DIFFERENCES: Final[dict[str, dict[str, str]]] = {
-    "granian": {},
+    "granian": {
+        "host_of_another": "show `:authority` where an HTTP/2 request has a Host of its own: Host counts then, for the"
+        " site and for the certificate",
+    },
     "hypercorn": {
         "pathsend": "send files by itself (`http.response.pathsend`): they pass through the app",
         "folded_field": "refuse folded field lines: it unfolds them, which RFC 9112 §5.2 allows too",

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import socket
 import ssl
+import struct
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import TypeVar
 
@@ -13,6 +14,7 @@ import h2.config
 import h2.connection
 import h2.events
 import h2.settings
+import hpack
 
 PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 HEADERS = [(":method", "GET"), (":scheme", "http"), (":authority", "site.localhost")]
@@ -46,8 +48,15 @@ def connect_tls(
     name: str = "site.localhost",
     source: str = "127.0.0.1",
 ) -> ssl.SSLSocket:
+    return wrap(connect(port, source=source), context, alpn=alpn, name=name)
+
+
+def wrap(
+    sock: socket.socket, context: ssl.SSLContext, *, alpn: list[str], name: str = "site.localhost"
+) -> ssl.SSLSocket:
+    """Shake hands on a connection."""
     context.set_alpn_protocols(alpn)
-    return _opened(context.wrap_socket(connect(port, source=source), server_hostname=name))
+    return _opened(context.wrap_socket(sock, server_hostname=name))
 
 
 def close_all() -> None:
@@ -59,6 +68,11 @@ def close_all() -> None:
 
 def request(path: str, *, method: str = "GET", extra: str = "") -> bytes:
     return f"{method} {path} HTTP/1.1\r\nhost: site.localhost\r\n{extra}\r\n".encode()
+
+
+def frame(kind: int, flags: int, stream: int, payload: bytes = b"") -> bytes:
+    """Return an HTTP/2 frame."""
+    return struct.pack(">I", len(payload))[1:] + bytes([kind, flags]) + struct.pack(">I", stream) + payload
 
 
 def read_answer(sock: socket.socket) -> Answer:
@@ -135,6 +149,19 @@ class H2Client:
         self.connection.send_headers(number, headers, end_stream=end)
         self.flush()
         return number
+
+    def start_raw(self, fields: Iterable[tuple[str, str]]) -> int:
+        """Send a whole request with these fields, right or wrong, as the connection's first."""
+        self.streams[1] = Stream()
+        # So that what is answered to it is understood.
+        self.connection.send_headers(1, [*HEADERS, (":path", "/")], end_stream=True)
+        self.connection.clear_outbound_data_buffer()
+        block = hpack.Encoder().encode([(name.encode("latin-1"), value.encode("latin-1")) for name, value in fields])
+        pieces = [block[at : at + 16_000] for at in range(0, len(block), 16_000)]
+        for place, piece in enumerate(pieces):
+            last = 4 if place == len(pieces) - 1 else 0
+            self.sock.sendall(frame(9, last, 1, piece) if place else frame(1, last | 1, 1, piece))
+        return 1
 
     def pump(self, timeout_s: float, *, until: int | None = None, acknowledge: bool = True) -> None:
         """Take in what comes for a while; return early when stream `until` has ended or the connection has."""

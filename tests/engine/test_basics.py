@@ -2,57 +2,24 @@
 
 from __future__ import annotations
 
-import datetime
 import json
 import ssl
 from pathlib import Path
 
 import pytest
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
 from tests.engine import probes
-from tests.engine.conftest import StartEdge, wait_until
+from tests.engine.conftest import BOTH_WAYS, StartEdge, wait_until
 from tests.engine.engines import DIFFERENCES
+from tests.engine.pairs import trusting, write_pair
 
 from vclone_edge.tls import Certificates
 
 
-def write_pair(folder: Path, stem: str, *names: str) -> None:
-    """Write a self-signed pair for `names`."""
-    key = ec.generate_private_key(ec.SECP256R1())
-    subject = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, names[0])])
-    now = datetime.datetime.now(datetime.UTC)
-    certificate = (
-        x509.CertificateBuilder()
-        .subject_name(subject)
-        .issuer_name(subject)
-        .public_key(key.public_key())
-        .serial_number(x509.random_serial_number())
-        .not_valid_before(now - datetime.timedelta(hours=1))
-        .not_valid_after(now + datetime.timedelta(days=1))
-        .add_extension(x509.SubjectAlternativeName([x509.DNSName(name) for name in names]), critical=False)
-        .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
-        .sign(key, hashes.SHA256())
-    )
-    folder.mkdir(exist_ok=True)
-    (folder / f"{stem}.key").write_bytes(
-        key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
-    )
-    (folder / f"{stem}.crt").write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
-
-
-def trusting(folder: Path) -> ssl.SSLContext:
-    context = ssl.create_default_context()
-    for path in folder.glob("*.crt"):
-        context.load_verify_locations(path)
-    return context
-
-
+@BOTH_WAYS
 @pytest.mark.product("B12.1")
 def test_http1_serves_many_requests_on_one_connection(start_edge: StartEdge) -> None:
     edge = start_edge()
-    with probes.connect(edge.port) as sock:
+    with edge.unharmed(), edge.connect() as sock:
         for _ in range(3000):
             sock.sendall(probes.request("/"))
             answer = probes.read_answer(sock)
@@ -64,17 +31,19 @@ def test_files_are_sent_by_the_server_where_it_can(start_edge: StartEdge, engine
     assert probes.get(edge.port, "/file").status == (404 if "pathsend" in DIFFERENCES[engine] else 200)
 
 
+@BOTH_WAYS
 @pytest.mark.engine
 @pytest.mark.product("B12.1")
 def test_h2_serves_many_requests_beside_a_download(start_edge: StartEdge) -> None:
     edge = start_edge(edge_h2_prior_knowledge=True)
-    client = probes.H2Client(probes.connect(edge.port))
-    download = client.start("/stream/20000000/0.01")
-    for _ in range(3000):
-        stream = client.fetch("/")
-        assert (stream.status, len(stream.body), stream.is_ended) == (200, 1024, True)
-    client.pump(20, until=download)
-    assert len(client.streams[download].body) == 20_000_000
+    with edge.unharmed():
+        client = edge.connect_h2()
+        download = client.start("/stream/20000000/0.01")
+        for _ in range(3000):
+            stream = client.fetch("/")
+            assert (stream.status, len(stream.body), stream.is_ended) == (200, 1024, True)
+        client.pump(20, until=download)
+        assert len(client.streams[download].body) == 20_000_000
 
 
 @pytest.mark.product("B12.2")

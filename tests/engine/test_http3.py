@@ -91,8 +91,8 @@ def quic_process(edge: Edge) -> int:
 
 
 async def running(client: Http3Client) -> int:
-    """How many downloads the app of `trivial.py` is busy with, in the process for HTTP/3."""
-    return int(json.loads((await client.fetch(HOST, "/running")).body)["streams"])
+    """How many requests the app of `trivial.py` is busy with, in the process for HTTP/3."""
+    return int(json.loads((await client.fetch(HOST, "/running")).body)["requests"])
 
 
 async def until_running(client: Http3Client, count: int) -> None:

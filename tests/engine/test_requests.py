@@ -1,7 +1,7 @@
 """Requests that two servers could read in two ways, hosts and targets in every disguise: raw bytes on both engines.
 
 Each is answered 4xx, or exactly as its one host; then the connection ends or goes on with the next request, and never
-takes a body for one.
+takes a body for one. HTTP/1.1 and HTTP/2, in the clear and over TLS.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from tests.engine import probes
-from tests.engine.conftest import StartEdge
+from tests.engine.conftest import BOTH_WAYS, StartEdge
 from tests.engine.engines import DIFFERENCES
 
 from vclone_edge.h1watch import HEAD_BYTES, RequestWatch
@@ -95,13 +95,18 @@ REQUESTS = {
     ),
 }
 _DOTS = ("..", "%2e%2e", "%2E.", "..%2f", "%2e%2e%2f", "..%5c", "\\..", "%5c..%5c", "%c0%ae%c0%ae")
-for _name in (*_DOTS, "%00", "%ff", "%", "%2"):
+_BAD_SEGMENTS = (*_DOTS, "%00", "%ff", "%", "%2")
+for _name in _BAD_SEGMENTS:
     REQUESTS[f"path {_name}"] = (f"GET /strict/{_name}/x HTTP/1.1\r\nHost: a.localhost\r\n\r\n", ("400",))
 REQUESTS["path %252e"] = (
     "GET /strict/%252e%252e/x HTTP/1.1\r\nHost: a.localhost\r\n\r\n",
     ("200 a.localhost /strict/%2e%2e/x",),
 )
 REQUESTS["path //"] = ("GET /strict//x HTTP/1.1\r\nHost: a.localhost\r\n\r\n", ("200 a.localhost /strict//x",))
+
+
+# Where on its connection a request comes: after one that the engine answered, or one that the lane did.
+PLACES = {"first": "", "second": GET, "after_the_lane": "GET / HTTP/1.1\r\nHost: a.localhost\r\n\r\n"}
 
 
 def judge(data: bytes, expected: tuple[str, ...]) -> str | None:
@@ -112,15 +117,16 @@ def judge(data: bytes, expected: tuple[str, ...]) -> str | None:
     return None if found in expected else f"{found or 'nothing'} instead of {' or '.join(expected)}"
 
 
+@BOTH_WAYS
 @pytest.mark.product("B1.5")
 def test_each_request_is_refused_or_served_as_its_one_host(start_edge: StartEdge, engine: str) -> None:
     edge = start_edge()
     wrong = {}
-    for place in ("first", "second"):
+    for place, before in PLACES.items():
         for name, (text, expected) in REQUESTS.items():
-            with probes.connect(edge.port) as sock:
-                if place == "second":
-                    sock.sendall(GET.encode())
+            with edge.connect() as sock:
+                if before:
+                    sock.sendall(before.encode())
                     assert probes.read_answer(sock).status == 200
                 sock.sendall(text.encode("latin-1"))
                 sock.settimeout(30)
@@ -132,9 +138,9 @@ def test_each_request_is_refused_or_served_as_its_one_host(start_edge: StartEdge
                     data = repr(error).encode()
                 if problem := judge(data, expected):
                     wrong[f"{name}, {place}"] = problem
-    known = {f"{name}, {place}" for name in DIFFERENCES[engine] if name in REQUESTS for place in ("first", "second")}
+    known = {f"{name}, {place}" for name in DIFFERENCES[engine] if name in REQUESTS for place in PLACES}
     assert set(wrong) == known, wrong
-    assert probes.get(edge.port, "/").status == 200
+    assert edge.is_served()
 
 
 def length_of(data: bytes) -> int:
@@ -144,6 +150,93 @@ def length_of(data: bytes) -> int:
     return 0
 
 
+# HTTP/2: fields as they are sent, and the answers that will do. It may also end the stream, or the connection.
+
+REFUSED = ("400", "reset", "closed")
+
+
+def fields(*extra: tuple[str, str], **pseudo: str | None) -> list[tuple[str, str]]:
+    """Return a request's fields: `pseudo` stand for the ordinary ones, or None for none."""
+    ordinary: dict[str, str | None] = {"method": "GET", "scheme": "http", "authority": "a.localhost", "path": "/strict"}
+    return [*((f":{name}", value) for name, value in (ordinary | pseudo).items() if value is not None), *extra]
+
+
+H2_REQUESTS: dict[str, tuple[list[tuple[str, str]], tuple[str, ...]]] = {
+    "plain": (fields(), (SERVED,)),
+    "host_as_well": (fields(("host", "a.localhost")), (SERVED,)),
+    "host_of_another": (fields(("host", "b.localhost")), REFUSED),
+    "two_hosts": (fields(("host", "a.localhost"), ("host", "b.localhost")), REFUSED),
+    "host_alone": (fields(("host", "a.localhost"), authority=None), (SERVED, *REFUSED)),
+    "no_host": (fields(authority=None), REFUSED),
+    "empty_authority": (fields(authority=""), REFUSED),
+    "authority_with_space": (fields(authority="a b"), REFUSED),
+    "authority_with_user": (fields(authority="u@a.localhost"), REFUSED),
+    "authority_with_path": (fields(authority="a.localhost/x?y#z"), REFUSED),
+    "authority_with_a_port_too_large": (fields(authority="a.localhost:99999"), REFUSED),
+    "authority_in_capitals": (fields(authority="A.LocalHost.:80"), (SERVED,)),
+    "two_authorities": ([*fields(), (":authority", "b.localhost")], REFUSED),
+    "two_paths": ([*fields(), (":path", "/strict/b")], REFUSED),
+    "two_methods": ([*fields(), (":method", "POST")], REFUSED),
+    "unknown_pseudo": ([*fields(), (":target", "/")], REFUSED),
+    "pseudo_after_field": ([("x-a", "b"), *fields()], REFUSED),
+    "no_method": (fields(method=None), REFUSED),
+    "no_path": (fields(path=None), REFUSED),
+    "empty_path": (fields(path=""), REFUSED),
+    "path_without_slash": (fields(path="strict"), REFUSED),
+    "path_in_absolute_form": (fields(path="http://b.localhost/strict"), REFUSED),
+    "asterisk": (fields(method="OPTIONS", path="*"), REFUSED),
+    "connect": (fields(method="CONNECT", scheme=None, path=None), REFUSED),
+    "connect_with_path": (fields(method="CONNECT"), REFUSED),
+    "method_with_space": (fields(method="GET /x"), REFUSED),
+    "capitals_in_name": (fields(("X-A", "b")), REFUSED),
+    "space_in_name": (fields(("x a", "b")), REFUSED),
+    "colon_in_name": (fields(("x:a", "b")), REFUSED),
+    "cr_in_value": (fields(("x-a", "b\rc")), REFUSED),
+    "lf_in_value": (fields(("x-a", "b\r\nhost: b.localhost")), REFUSED),
+    "nul_in_value": (fields(("x-a", "b\0c")), REFUSED),
+    "lf_in_path": (fields(path="/strict HTTP/1.1\r\nhost: b.localhost\r\n\r\n"), REFUSED),
+    "space_in_path": (fields(path="/strict b"), REFUSED),
+    "beyond_ascii_in_path": (fields(path="/strict/\xe9"), REFUSED),
+    "connection": (fields(("connection", "close")), REFUSED),
+    "keep_alive": (fields(("keep-alive", "1")), REFUSED),
+    "upgrade": (fields(("upgrade", "h2c")), REFUSED),
+    "transfer_encoding": (fields(("transfer-encoding", "chunked")), REFUSED),
+    "te": (fields(("te", "gzip")), REFUSED),
+    "length_without_body": (fields(("content-length", "5"), method="POST"), REFUSED),
+    "two_lengths": (fields(("content-length", "0"), ("content-length", "5"), method="POST"), REFUSED),
+    "forwarded_host": (fields(("x-forwarded-host", "b.localhost")), (SERVED,)),
+    "fragment": (fields(path="/strict#x"), (SERVED, *REFUSED)),
+    "long_url": (fields(path=f"/strict/{'x' * 9000}"), ("414",)),
+    "many_fields": (fields(*((f"x{number}", "y") for number in range(120))), ("431", *REFUSED)),
+    "many_bytes": (fields(*((f"x{number}", "y" * 1000) for number in range(40))), ("431", *REFUSED)),
+}
+for _name in _BAD_SEGMENTS:
+    H2_REQUESTS[f"path {_name}"] = (fields(path=f"/strict/{_name}/x"), REFUSED)
+
+
+@BOTH_WAYS
+@pytest.mark.product("B1.5")
+def test_each_http2_request_is_refused_or_served_as_its_one_host(start_edge: StartEdge, engine: str) -> None:
+    edge = start_edge(edge_h2_prior_knowledge=True)
+    wrong = {}
+    with edge.unharmed(lines=10):
+        for name, (sent, expected) in H2_REQUESTS.items():
+            client = edge.connect_h2()
+            number = client.start_raw(sent)
+            client.pump(20, until=number)
+            stream = client.streams[number]
+            found = "reset" if stream.reset is not None else str(stream.status) if stream.status else ""
+            if stream.status == 200:
+                found += f" {stream.body.decode()}"
+            if not found and client.is_closed:
+                found = "closed"
+            if found not in expected:
+                wrong[name] = found
+            client.close()
+    assert set(wrong) == DIFFERENCES[engine].keys() & H2_REQUESTS.keys(), wrong
+
+
+@BOTH_WAYS
 def test_a_body_is_never_a_request(start_edge: StartEdge) -> None:
     edge = start_edge()
     inner = b"GET http://b.localhost/strict HTTP/1.1\r\nHost: c.localhost\r\n\r\n"
@@ -152,7 +245,7 @@ def test_a_body_is_never_a_request(start_edge: StartEdge) -> None:
         "chunked": b"Transfer-Encoding: chunked\r\n\r\n%x\r\n" % len(inner) + inner + b"\r\n0\r\n\r\n",
     }
     for body in bodies.values():
-        with probes.connect(edge.port) as sock:
+        with edge.connect() as sock:
             for _ in range(3):
                 sock.sendall(b"POST /read HTTP/1.1\r\nHost: a.localhost\r\n" + body)
                 answer = probes.read_answer(sock)

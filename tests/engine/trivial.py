@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+from contextlib import suppress
 from typing import Any
 
 from vclone_core.errors import VcloneError
@@ -12,14 +13,24 @@ from vclone_edge.peers import lookup
 
 SMALL = b"x" * 1024
 CHUNK = b"y" * 65536
-RUNNING = {"streams": 0}
+WHOLE = b"w" * (1024 * 1024)
+RUNNING = {"requests": 0}
 
 
 class _App:
     """Its page is also answered over the lane, so that every test here runs through that; `/lane…` only there."""
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
-        await _app(scope, receive, send)
+        if scope["type"] == "lifespan":
+            await _live(receive, send)
+        elif scope["path"] == "/running":
+            await _answer(send, json.dumps(RUNNING).encode())
+        else:
+            RUNNING["requests"] += 1
+            try:
+                await _app(scope, receive, send)
+            finally:
+                RUNNING["requests"] -= 1
 
     def answer_now(self, scope: Any, limit_bytes: int) -> tuple[int, Any, bytes] | None:
         path = scope["raw_path"]
@@ -63,14 +74,15 @@ async def _judge(scope: Any, send: Any) -> None:
     await _answer(send, f"{request.host} {request.path}".encode())
 
 
+async def _live(receive: Any, send: Any) -> None:
+    while True:
+        message = await receive()
+        await send({"type": message["type"] + ".complete"})
+        if message["type"] == "lifespan.shutdown":
+            return
+
+
 async def _app(scope: Any, receive: Any, send: Any) -> None:
-    if scope["type"] == "lifespan":
-        while True:
-            message = await receive()
-            await send({"type": message["type"] + ".complete"})
-            if message["type"] == "lifespan.shutdown":
-                return
-    assert scope["type"] == "http"
     path = scope["path"]
     if scope["raw_path"].startswith(b"/strict") or not path.startswith("/"):
         await _judge(scope, send)
@@ -79,6 +91,13 @@ async def _app(scope: Any, receive: Any, send: Any) -> None:
         await send(BODY)
     elif path.startswith("/stream/"):
         await _stream(receive, send, int(path.split("/")[2]), pause_s=float([*path.split("/"), "0"][3] or 0))
+    elif path.startswith("/whole/"):
+        from vclone_edge import stream
+
+        stream.STALL_S = 2.0  # type: ignore[misc]  # sixty in earnest
+        body = WHOLE[: int(path.split("/")[2])]
+        with suppress(stream.ClientGone):
+            await stream.send_memory(send, receive, 200, [(b"content-length", b"%d" % len(body))], body)
     elif path.startswith("/sleep/"):
         await asyncio.sleep(float(path.split("/")[2]))
         await _answer(send, b"slept")
@@ -89,8 +108,6 @@ async def _app(scope: Any, receive: Any, send: Any) -> None:
         peer = lookup(scope)
         echo = {"client": peer.address, "is_tls": peer.is_tls, "pid": os.getpid(), "version": scope["http_version"]}
         await _answer(send, json.dumps(echo).encode(), kind=b"application/json")
-    elif path == "/running":
-        await _answer(send, json.dumps(RUNNING).encode())
     elif path == "/break":
         await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"131072")]})
         await send({"type": "http.response.body", "body": CHUNK, "more_body": True})
@@ -126,7 +143,6 @@ BODY = {"type": "http.response.body", "body": SMALL}
 
 
 async def _stream(receive: Any, send: Any, size: int, *, pause_s: float) -> None:
-    RUNNING["streams"] += 1
     gone = asyncio.create_task(_wait_for_end(receive))
     try:
         await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", str(size).encode())]})
@@ -139,7 +155,6 @@ async def _stream(receive: Any, send: Any, size: int, *, pause_s: float) -> None
                 await asyncio.sleep(pause_s)
     finally:
         gone.cancel()
-        RUNNING["streams"] -= 1
 
 
 async def _wait_for_end(receive: Any) -> None:
