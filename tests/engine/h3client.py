@@ -6,7 +6,8 @@ import asyncio
 import base64
 import hashlib
 import ssl
-from collections.abc import AsyncIterator, Iterable
+import time
+from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any, cast
@@ -143,6 +144,14 @@ class Http3Client(QuicConnectionProtocol):
         assert certificate is not None
         key = certificate.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
         return base64.b64encode(hashlib.sha256(key).digest()).decode()
+
+
+async def until(holds: Callable[[], bool], within_s: float = 20) -> None:
+    """Return as soon as this holds; fail when it never does."""
+    deadline = time.monotonic() + within_s
+    while not holds():
+        assert time.monotonic() < deadline, "it never came to hold"
+        await asyncio.sleep(0.02)
 
 
 @asynccontextmanager

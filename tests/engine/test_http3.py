@@ -15,7 +15,6 @@ import sys
 import time
 from contextlib import suppress
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 from aioquic.h3.connection import H3_ALPN, ErrorCode
@@ -25,18 +24,11 @@ from tests.edge.conftest import Platform
 from tests.edge.conftest import peer as peer
 from tests.edge.conftest import platform as platform
 from tests.edge.peer import TOKEN
-from tests.engine import probes, trivial
+from tests.engine import probes
 from tests.engine.conftest import Edge, StartEdge, name_of, rss
-from tests.engine.h3client import Http3Client, open_http3
+from tests.engine.h3client import Http3Client, open_http3, until
 from tests.needs import need_chromium
 from tests.ports import pick_port
-
-from vclone_certificates_internal import make_issuer
-from vclone_core.protocols import IssuerConfig
-from vclone_edge.gate import Gate
-from vclone_edge.http3 import Http3Limits
-from vclone_edge.http3_engine import Http3Engine
-from vclone_edge.tls import Certificates
 
 BASE = "apps.example"
 HOST = f"shop.{BASE}"
@@ -75,14 +67,6 @@ async def start_platform(start_edge: StartEdge, platform: Platform, **settings: 
         store=platform.store_settings["store"],
         **settings,
     )
-
-
-async def until(holds: object, within_s: float = 20) -> None:
-    assert callable(holds)
-    deadline = time.monotonic() + within_s
-    while not holds():
-        assert time.monotonic() < deadline, "it never came to hold"
-        await asyncio.sleep(0.02)
 
 
 def quic_process(edge: Edge) -> int:
@@ -282,38 +266,6 @@ async def test_unread_bodies_stop_their_sender(start_edge: StartEdge, tmp_path: 
         client.http.send_data(read, bytes(4 * MIB), end_stream=True)
         client.transmit()
         assert bytes((await client.finish(read, 60)).body) == str(4 * MIB).encode()
-
-
-async def test_every_byte_is_accounted_for(tmp_path: Path) -> None:
-    certificates = Certificates(None, make_issuer(IssuerConfig(tmp_path, BASE)), base_domain=BASE)
-    gate = Gate(fronts=1, per_address=10, per_front=10)
-    limits = Http3Limits(handshake_s=10, header_s=10, idle_s=60, stall_s=60)
-    # What it asks of hypercorn's part is to follow its tasks.
-    tasks: set[asyncio.Task[None]] = set()
-    http3 = Http3Engine(SimpleNamespace(follow=tasks.add), trivial.app(), certificates, gate, limits)  # type: ignore[arg-type]
-    port = pick_port()
-    life = asyncio.create_task(http3.live([("127.0.0.1", port)]))
-    async with open_http3(port, HOST) as client:
-        for path, status in (("/read", 200), ("/refuse", 413), ("/none", 404)):
-            for size in (0, 1, 100_000, 3 * MIB):
-                number = client.start(HOST, path, method="POST", end=False)
-                client.http.send_data(number, bytes(size), end_stream=True)
-                client.transmit()
-                answer = await client.finish(number)
-                assert answer.status == status
-        given_up = client.start(HOST, "/sleep/9", method="POST", end=False)
-        client.http.send_data(given_up, bytes(MIB), end_stream=False)
-        client.transmit()
-        await until(lambda: http3.weight > 200_000)
-        client._quic.reset_stream(given_up, 0x10C)
-        client.transmit()
-        await until(lambda: http3.weight == 0)
-        assert (await client.fetch(HOST, "/")).status == 200
-    http3.drain()
-    await asyncio.wait_for(life, 10)
-    for task in tasks:
-        task.cancel()
-    await asyncio.gather(*tasks, return_exceptions=True)
 
 
 async def test_connections_count_with_those_over_tcp(start_edge: StartEdge, tmp_path: Path) -> None:
