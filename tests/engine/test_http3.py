@@ -34,6 +34,9 @@ BASE = "apps.example"
 HOST = f"shop.{BASE}"
 MIB = 1024 * 1024
 
+# For what the process for HTTP/3 does alone: it is the same beside either engine.
+BESIDE_ONE_ENGINE = pytest.mark.parametrize("engine", ["granian"])
+
 
 def authority(folder: Path) -> str:
     return subprocess.run(
@@ -118,6 +121,7 @@ async def test_sites_are_served_by_http3(start_edge: StartEdge, platform: Platfo
         assert (await client.finish(posted)).status == 405
 
 
+@BESIDE_ONE_ENGINE
 @pytest.mark.browser
 async def test_chromium_speaks_http3(start_edge: StartEdge, platform: Platform) -> None:
     chromium = need_chromium()
@@ -168,6 +172,7 @@ async def test_answers_over_tcp_say_where_http3_is(start_edge: StartEdge, platfo
     assert "alt-svc" not in (await asyncio.to_thread(probes.get, edge.port, "/")).headers
 
 
+@BESIDE_ONE_ENGINE
 async def test_certificates_follow_the_name_a_client_asks_for(start_edge: StartEdge, tmp_path: Path) -> None:
     edge = await start(start_edge, tmp_path)
     for name, served in ((HOST, [BASE, f"*.{BASE}"]), (f"a.b.{BASE}", [f"a.b.{BASE}"]), ("x.example", None)):
@@ -177,6 +182,7 @@ async def test_certificates_follow_the_name_a_client_asks_for(start_edge: StartE
         assert (scope["client"], scope["is_tls"], scope["version"]) == ("127.0.0.1", True, "3")
 
 
+@BESIDE_ONE_ENGINE
 async def test_heads_that_are_too_large_are_refused(start_edge: StartEdge, tmp_path: Path) -> None:
     edge = await start(start_edge, tmp_path)
     async with open_http3(edge.tls_port, HOST) as client:
@@ -192,6 +198,7 @@ async def test_heads_that_are_too_large_are_refused(start_edge: StartEdge, tmp_p
         assert (await client.fetch(HOST, "/")).status == 200
 
 
+@BESIDE_ONE_ENGINE
 async def test_nonsense_ends_its_own_connection(start_edge: StartEdge, tmp_path: Path) -> None:
     edge = await start(start_edge, tmp_path)
     chance = random.Random(7)
@@ -209,6 +216,7 @@ async def test_nonsense_ends_its_own_connection(start_edge: StartEdge, tmp_path:
     assert "Traceback" not in edge.log_text()
 
 
+@BESIDE_ONE_ENGINE
 async def test_requests_that_no_app_should_see_are_reset(start_edge: StartEdge, tmp_path: Path) -> None:
     edge = await start(start_edge, tmp_path)
     async with open_http3(edge.tls_port, HOST) as client:
@@ -218,6 +226,7 @@ async def test_requests_that_no_app_should_see_are_reset(start_edge: StartEdge, 
         assert (await client.fetch(HOST, "/")).status == 200
 
 
+@BESIDE_ONE_ENGINE
 async def test_readers_that_stop_cost_little_and_end(start_edge: StartEdge, tmp_path: Path) -> None:
     edge = await start(start_edge, tmp_path, edge_stall_s=3)
     async with open_http3(edge.tls_port, HOST) as watcher:
@@ -234,6 +243,7 @@ async def test_readers_that_stop_cost_little_and_end(start_edge: StartEdge, tmp_
         await until_running(watcher, 0)
 
 
+@BESIDE_ONE_ENGINE
 async def test_downloads_that_are_given_up_are_freed(start_edge: StartEdge, tmp_path: Path) -> None:
     edge = await start(start_edge, tmp_path)
     async with open_http3(edge.tls_port, HOST) as watcher:
@@ -252,6 +262,7 @@ async def test_downloads_that_are_given_up_are_freed(start_edge: StartEdge, tmp_
     assert len(edge.log_text().splitlines()) < 20
 
 
+@BESIDE_ONE_ENGINE
 async def test_unread_bodies_stop_their_sender(start_edge: StartEdge, tmp_path: Path) -> None:
     edge = await start(start_edge, tmp_path)
     async with open_http3(edge.tls_port, HOST) as client:
@@ -280,6 +291,7 @@ async def test_connections_count_with_those_over_tcp(start_edge: StartEdge, tmp_
     await until(lambda: probes.get(edge.port, "/").status == 200)
 
 
+@BESIDE_ONE_ENGINE
 async def test_many_handshakes_make_clients_show_their_address(start_edge: StartEdge, tmp_path: Path) -> None:
     edge = await start(start_edge, tmp_path)
     configuration = QuicConfiguration(alpn_protocols=H3_ALPN, server_name=HOST)
@@ -301,6 +313,7 @@ async def test_many_handshakes_make_clients_show_their_address(start_edge: Start
     assert len(edge.log_text().splitlines()) < 20
 
 
+@BESIDE_ONE_ENGINE
 async def test_idle_connections_end(start_edge: StartEdge, tmp_path: Path) -> None:
     edge = await start(start_edge, tmp_path, edge_idle_s=2, edge_header_s=1)
     async with open_http3(edge.tls_port, HOST) as client:
@@ -323,6 +336,7 @@ async def test_a_stopping_edge_lets_downloads_finish(start_edge: StartEdge, tmp_
         assert await asyncio.to_thread(edge.process.wait, 20) == 0
 
 
+@BESIDE_ONE_ENGINE
 async def test_a_drain_has_an_end(start_edge: StartEdge, tmp_path: Path) -> None:
     edge = await start(start_edge, tmp_path, edge_drain_s=1)
     async with open_http3(edge.tls_port, HOST) as client:
@@ -333,6 +347,7 @@ async def test_a_drain_has_an_end(start_edge: StartEdge, tmp_path: Path) -> None
         await until(lambda: client.closed is not None)
 
 
+@BESIDE_ONE_ENGINE
 async def test_a_port_that_is_taken_is_waited_for(start_edge: StartEdge, tmp_path: Path) -> None:
     tls_port = pick_port()
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as other:
@@ -355,6 +370,7 @@ async def test_a_process_that_dies_is_replaced(start_edge: StartEdge, tmp_path: 
         assert (await client.fetch(HOST, "/")).status == 200
 
 
+@BESIDE_ONE_ENGINE
 def test_http3_without_tls_is_refused(start_edge: StartEdge) -> None:
     edge = start_edge(edge_http3="true", ready=False)
     assert edge.process.wait(20) != 0
