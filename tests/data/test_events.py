@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import secrets
+from inspect import signature
 
 import pytest
 
@@ -115,6 +116,7 @@ async def test_receipts_come_from_the_edges_that_are_there(world: World) -> None
         assert await events.note_edge(redis, edge)
     await events.forget_edge(redis, gone)
     edges = tuple(sorted({quick, slow}))
+    assert signature(events.wait_receipts).parameters["timeout_s"].default == 2.0
     assert set(edges) <= set(await events.connected_edges(redis))
     assert gone not in await events.connected_edges(redis)
 

@@ -7,6 +7,7 @@ import hashlib
 import resource
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -131,12 +132,12 @@ async def test_gigabyte_streams_in_constant_memory(platform: Platform, edge: Edg
     path.rename(platform.folder / "objects" / key)
     await _publish_entry(platform, "/huge.bin", sha256, size)
     app = build_app(edge)
-    before_kib = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    seen = 0
+    before, seen, most = resident_bytes(), 0, 0
 
     async def send(message: dict[str, Any]) -> None:
-        nonlocal seen
+        nonlocal seen, most
         seen += len(message.get("body", b""))
+        most = max(most, resident_bytes())
 
     async def receive() -> dict[str, Any]:
         await asyncio.Event().wait()
@@ -154,7 +155,12 @@ async def test_gigabyte_streams_in_constant_memory(platform: Platform, edge: Edg
     }
     await app(scope, receive, send)
     assert seen == size
-    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before_kib < 32 * 1024
+    assert most - before < 32 * MIB
+
+
+def resident_bytes() -> int:
+    """What this process holds now: its highest ever may be another test's."""
+    return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize()
 
 
 async def _publish_entry(platform: Platform, name: str, sha256: str, size: int) -> None:

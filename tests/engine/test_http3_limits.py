@@ -93,6 +93,7 @@ def in_work() -> int:
 # Connections
 
 
+@pytest.mark.product("B12.4")
 async def test_connections_in_all_have_an_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(http3_engine, "CONNECTIONS", 3)
     async with serving(tmp_path) as engine, AsyncExitStack() as stack:
@@ -115,6 +116,7 @@ async def test_connections_of_an_address_have_an_end(tmp_path: Path) -> None:
         assert await is_served(clients[1])
 
 
+@pytest.mark.product("B12.4")
 async def test_handshakes_at_once_have_an_end_and_a_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(http3_engine, "HANDSHAKES", 4)
     async with serving(tmp_path, handshake_s=3) as engine, AsyncExitStack() as stack:
@@ -205,6 +207,7 @@ async def test_giving_up_most_of_too_many_requests_ends_the_connection(
         assert await is_served(watcher)
 
 
+@pytest.mark.product("B12.4")
 async def test_header_fields_to_the_last_byte(tmp_path: Path) -> None:
     fields = {":method": "GET", ":scheme": "https", ":authority": HOST, ":path": "/", "x-a": ""}
     room = HEADER_BYTES - sum(len(name) + len(value) + 32 for name, value in fields.items())
@@ -236,6 +239,7 @@ async def test_there_is_no_dynamic_table(tmp_path: Path) -> None:
 # Bytes
 
 
+@pytest.mark.product("B10.2")
 async def test_answers_that_are_not_read(tmp_path: Path) -> None:
     slack = 2 * KIB  # heads and frames
     async with serving(tmp_path) as engine:

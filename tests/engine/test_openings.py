@@ -90,6 +90,7 @@ def test_slow_handshakes_end_in_time(start_edge: StartEdge) -> None:
 
 
 @BOTH_WAYS
+@pytest.mark.product("B12.4")
 def test_idle_connections_end(start_edge: StartEdge) -> None:
     edge = start_edge(edge_idle_s=1, edge_h2_prior_knowledge=True)
     with edge.unharmed():
@@ -117,6 +118,7 @@ NO_REQUESTS = {
 
 
 @BOTH_WAYS
+@pytest.mark.product("B12.4")
 def test_what_is_no_request_is_answered_by_the_front(start_edge: StartEdge) -> None:
     edge = start_edge(edge_header_s=1)
     with edge.unharmed():

@@ -118,7 +118,7 @@ def judge(data: bytes, expected: tuple[str, ...]) -> str | None:
 
 
 @BOTH_WAYS
-@pytest.mark.product("B1.5")
+@pytest.mark.product("B1.5", "B12.4")
 def test_each_request_is_refused_or_served_as_its_one_host(start_edge: StartEdge, engine: str) -> None:
     edge = start_edge()
     wrong = {}
@@ -215,7 +215,7 @@ for _name in _BAD_SEGMENTS:
 
 
 @BOTH_WAYS
-@pytest.mark.product("B1.5")
+@pytest.mark.product("B1.5", "B12.4")
 def test_each_http2_request_is_refused_or_served_as_its_one_host(start_edge: StartEdge, engine: str) -> None:
     edge = start_edge(edge_h2_prior_knowledge=True)
     wrong = {}

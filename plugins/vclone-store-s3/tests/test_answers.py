@@ -198,6 +198,7 @@ async def test_a_url_is_reused() -> None:
         assert first == second
 
 
+@pytest.mark.product("B15.1")
 def test_a_url_is_reused_within_its_life_and_remembered_urls_are_bounded() -> None:
     now = [0.0]
     presigner = Presigner(make_store(StoreConfig("s3://bucket", "key", "secret")).config, clock=lambda: now[0])
