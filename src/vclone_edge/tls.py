@@ -257,8 +257,8 @@ def open_issuer(settings: Settings, plugins: Plugins) -> CertificateIssuer | Non
     """Return the issuer that the settings name. Raises `BadSettings` where no plugin offers it, or it can't start."""
     if not settings.edge_certificate_issuer:
         return None
-    factory = plugins.provider("certificate_issuers", settings.edge_certificate_issuer)
-    issuer: CertificateIssuer = factory(IssuerConfig(settings.data_dir, settings.base_domain))
+    config = IssuerConfig(settings.data_dir, settings.base_domain)
+    issuer: CertificateIssuer = plugins.make("certificate_issuers", settings.edge_certificate_issuer, config)
     if not issuer.is_instant and settings.edge_certificates is None:
         name = settings.edge_certificate_issuer
         raise BadSettings(problems=f"VCLONE_EDGE_CERTIFICATE_ISSUER: {name} can't issue while a handshake waits.")

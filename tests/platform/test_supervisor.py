@@ -9,6 +9,7 @@ import sys
 import textwrap
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -72,6 +73,18 @@ async def until(is_so: Callable[[], bool], within_s: float = 10.0) -> None:
     while not is_so():
         assert time.monotonic() < deadline, "it never came to that"
         await asyncio.sleep(0.01)
+
+
+# Ends its answers after the first, as something that holds the interpreter's lock does, and says where it stands.
+MUTE = """
+import ctypes, faulthandler, signal, sys
+from pathlib import Path
+faulthandler.register(signal.SIGUSR2, all_threads=True)
+def hold_the_lock():
+    ctypes.PyDLL(None).sleep(3600)
+Path("mute.up").touch()
+hold_the_lock()
+"""
 
 
 def is_gone(pid: int) -> bool:
@@ -216,3 +229,44 @@ def test_quick_ends_wait_longer_each_time_until_they_are_given_up() -> None:
     assert waits == sorted(waits)
     assert len(waits) == MOST_QUICK_ENDS - 1
     assert max(waits) <= LONGEST_WAIT_S
+
+
+async def test_a_member_that_holds_its_interpreter_is_replaced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("vclone_core.embedded.supervisor.QUESTION_S", 0.05)
+    monkeypatch.setattr("vclone_core.rules.restarts.SILENT_S", 0.5)
+    supervisor = Supervisor(tmp_path)
+    asked: list[int] = []
+
+    async def is_answering() -> bool:
+        asked.append(1)
+        return len(asked) < 5
+
+    mute = replace(member(tmp_path, "mute", MUTE), is_answering=is_answering, tells_where=True)
+    supervisor.spawn(mute)
+    await supervisor.wait_ready(mute)
+    life = supervisor.running["mute"]
+    assert life.process is not None
+    first = life.process.pid
+    await until(lambda: is_gone(first))
+    assert len(asked) >= 5 + 2
+    assert "in hold_the_lock" in (tmp_path / "mute.log").read_text()
+    await until(lambda: life.process is not None and life.process.pid != first and life.state == "running")
+    await supervisor.stop()
+
+
+async def test_a_member_that_answers_now_and_then_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("vclone_core.embedded.supervisor.QUESTION_S", 0.01)
+    monkeypatch.setattr("vclone_core.rules.restarts.SILENT_S", 0.0)
+    supervisor = Supervisor(tmp_path)
+    asked: list[int] = []
+
+    async def is_answering() -> bool:
+        asked.append(1)
+        return len(asked) % 3 == 0
+
+    busy = replace(member(tmp_path, "busy"), is_answering=is_answering)
+    supervisor.spawn(busy)
+    await supervisor.wait_ready(busy)
+    await until(lambda: len(asked) > 30)
+    assert supervisor.running["busy"].restarts == 0
+    await supervisor.stop()

@@ -70,7 +70,7 @@ async def open_platform(settings: Settings, *, plugins: Plugins | None = None) -
     plugins = plugins or load_plugins(allow=settings.plugins, drop_in=settings.plugins_dir)
     objects = open_object_store(settings, plugins)
     providers = open_auth_providers(settings, plugins)
-    hosts = {name: factory() for name, factory in plugins.providers("git_hosts").items()}
+    hosts = plugins.make_all("git_hosts")
     db = await Database.connect(settings.database_url.get_secret_value())
     bell = await redis.connect(settings.redis_url.get_secret_value())
     try:
@@ -84,6 +84,7 @@ async def open_platform(settings: Settings, *, plugins: Plugins | None = None) -
             for provider in providers.values():
                 await provider.close()
     finally:
+        plugins.close()
         await bell.close()
         await db.close()
 
@@ -103,4 +104,4 @@ def open_auth_providers(settings: Settings, plugins: Plugins) -> dict[str, AuthP
         raise BadSettings(
             problems='VCLONE_AUTH_PROVIDERS is not JSON of the form {"NAME": {"client_id": "…", "client_secret": "…"}}.'
         ) from None
-    return {name: plugins.provider("auth_providers", name)(config) for name, config in configs.items()}
+    return {name: plugins.make("auth_providers", name, config) for name, config in configs.items()}

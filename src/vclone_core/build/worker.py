@@ -50,8 +50,8 @@ def main(settings: Settings) -> None:
 async def serve(settings: Settings) -> None:
     """Open the platform and run one worker on it, with the build pipeline and the runner of the settings."""
     async with open_platform(settings) as platform:
-        runner: BuildRunner = platform.plugins.provider("build_runners", settings.runner)(
-            RunnerConfig(options=settings.runner_options)
+        runner: BuildRunner = platform.plugins.make(
+            "build_runners", settings.runner, RunnerConfig(options=settings.runner_options)
         )
         if (why := await runner.check()) is not None:
             log.warning("runner.refused", runner=settings.runner, why=why)

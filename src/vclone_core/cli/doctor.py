@@ -188,9 +188,7 @@ async def check_runner(place: Place) -> Finding:
 
     settings = place.settings
     plugins = load_plugins(allow=settings.plugins, drop_in=settings.plugins_dir)
-    runner: BuildRunner = plugins.provider("build_runners", settings.runner)(
-        RunnerConfig(options=settings.runner_options)
-    )
+    runner: BuildRunner = plugins.make("build_runners", settings.runner, RunnerConfig(options=settings.runner_options))
     if (why := await runner.check()) is not None:
         return Finding(
             "error", why, "docs/howto/run-builds-in-podman.md has the set-up." if runner.is_isolating else ""

@@ -6,6 +6,7 @@ them; the import contracts see to it that nothing else here does.
 
 from __future__ import annotations
 
+import faulthandler
 import gc
 import os
 import signal
@@ -60,6 +61,9 @@ def run_process(name: str, supervisor: int | None) -> None:
     from vclone_core.log import configure_log
     from vclone_core.settings import Settings, load_settings
 
+    # A crash, and a process that hangs (`embedded/supervisor.py`), leave in the log where every thread stands.
+    faulthandler.enable()
+    faulthandler.register(signal.SIGUSR2, all_threads=True)
     settings = load_settings(os.environ)
     configure_log(process=name, log_format=settings.log_format, log_level=settings.log_level)
     module, _, function = MAIN[name].partition(":")

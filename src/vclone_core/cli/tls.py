@@ -39,8 +39,9 @@ def ca(data_dir: Path | None, base_domain: str | None, issuer: str | None, *, as
     configure_log(process="cli", log_level="warning")
     plugins = load_plugins(allow=settings.plugins, drop_in=settings.plugins_dir)
     name = issuer or settings.edge_certificate_issuer or "internal"
-    factory = plugins.provider("certificate_issuers", name)
-    found: CertificateIssuer = factory(IssuerConfig(settings.data_dir, settings.base_domain))
+    found: CertificateIssuer = plugins.make(
+        "certificate_issuers", name, IssuerConfig(settings.data_dir, settings.base_domain)
+    )
     if not found.authority:
         raise NotFound(what=f"authority of its own at {name}", hint="Clients trust its certificates as they are.")
     authority = found.authority.decode()

@@ -22,6 +22,10 @@ from vclone_core.embedded.valkey import is_valkey_ready, prepare_valkey
 from vclone_core.settings import Settings
 
 ANSWER_S: Final = 2.0
+# For an answer of a process that runs: it may be busy.
+PATIENCE_S: Final = 10.0
+# Two plugins whose import hangs take `plugins.LOAD_S` each.
+READY_S: Final = 60.0
 # The edge gets no way to the database, and nothing that signs sessions.
 _NOT_FOR_EDGE: Final = (
     "VCLONE_DATABASE_URL",
@@ -111,7 +115,20 @@ def own_processes(settings: Settings, environ: Mapping[str, str], cwd: Path, gat
         async def is_ready(_pid: int) -> bool:
             return is_ready_at is None or await answers(*is_ready_at)
 
-        return Member(name, lambda: Command(argv, env, cwd=cwd, stdin=gate.outside), is_ready, stop_s=stop_s)
+        async def is_answering() -> bool:
+            assert is_ready_at is not None
+            return await ask_status(*is_ready_at, within_s=PATIENCE_S) != 0
+
+        return Member(
+            name,
+            lambda: Command(argv, env, cwd=cwd, stdin=gate.outside),
+            is_ready,
+            ready_s=READY_S,
+            stop_s=stop_s,
+            # The edge looks after its workers itself, and must not fall because a flood of visitors keeps us out.
+            is_answering=is_answering if name == "api" else None,
+            tells_where=True,
+        )
 
     return (
         member("api", (settings.api_host, settings.api_port, "/api/health", "localhost"), 5.0),
@@ -123,8 +140,13 @@ def own_processes(settings: Settings, environ: Mapping[str, str], cwd: Path, gat
 
 async def answers(host: str, port: int, path: str, asked_host: str) -> bool:
     """Say whether an HTTP server answers there with anything but a server's error."""
+    return 200 <= await ask_status(host, port, path, asked_host, within_s=ANSWER_S) < 500
+
+
+async def ask_status(host: str, port: int, path: str, asked_host: str, *, within_s: float) -> int:
+    """Return the status that an HTTP server answers with; 0: it doesn't answer."""
     try:
-        async with asyncio.timeout(ANSWER_S):
+        async with asyncio.timeout(within_s):
             reader, writer = await asyncio.open_connection(reachable(host), port)
             try:
                 writer.write(f"GET {path} HTTP/1.1\r\nhost: {asked_host}\r\nconnection: close\r\n\r\n".encode())
@@ -132,5 +154,6 @@ async def answers(host: str, port: int, path: str, asked_host: str) -> bool:
             finally:
                 writer.close()
     except (OSError, TimeoutError):
-        return False
-    return len(status) > 1 and status[0].startswith(b"HTTP/1") and status[1][:1] in b"234"
+        return 0
+    is_answer = len(status) > 1 and status[0].startswith(b"HTTP/1") and status[1][:3].isdigit()
+    return int(status[1][:3]) if is_answer else 0

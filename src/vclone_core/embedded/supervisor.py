@@ -19,12 +19,17 @@ from vclone_core.embedded.children import Command, kill_group, spawn
 from vclone_core.embedded.logfiles import cut_log, open_log, read_tail
 from vclone_core.errors import ChildEnded, ServiceFailed
 from vclone_core.log import get_log
-from vclone_core.rules.restarts import GiveUp, plan_restart
+from vclone_core.rules.restarts import GiveUp, is_silent, plan_restart
 
 READY_POLL_S: Final = 0.02
 LOG_CHECK_S: Final = 5.0
 STOP_S: Final = 30.0
 LAST_LINES: Final = 15
+# Between two questions whether a process still answers.
+QUESTION_S: Final = 5.0
+# Our own processes write to their log where each thread stands when they get it, whatever they are doing.
+TELL_SIGNAL: Final = signal.SIGUSR2
+TELL_S: Final = 0.5
 
 log = get_log(__name__)
 
@@ -34,7 +39,8 @@ class Member:
     """One process to keep running.
 
     `command` is asked before every start and may do what the start needs. `is_ready` gets the process id. `stop_s` is
-    how long it may take to end by itself.
+    how long it may take to end by itself. `is_answering` is asked every few seconds while it runs; one that doesn't for
+    too long is killed, and started again like any that ended. `tells_where` says that it knows `TELL_SIGNAL`.
     """
 
     name: str
@@ -42,6 +48,8 @@ class Member:
     is_ready: Callable[[int], Awaitable[bool]]
     ready_s: float = 30.0
     stop_s: float = 8.0
+    is_answering: Callable[[], Awaitable[bool]] | None = None
+    tells_where: bool = False
 
 
 @dataclass(slots=True)
@@ -132,6 +140,7 @@ class Supervisor:
             if (code := process.poll()) is not None:
                 raise self._ended(life, f"ended with {code}")
             if time.monotonic() > deadline:
+                await self._tell_where(life)
                 raise self._ended(life, f"was not ready after {member.ready_s:.0f} s")
             await asyncio.sleep(READY_POLL_S)
         self._note(life, "running")
@@ -142,7 +151,11 @@ class Supervisor:
         while True:
             assert life.process is not None
             born = time.monotonic()
-            code = await wait_for_end(life.process)
+            watch = asyncio.create_task(self._end_when_silent(life))
+            try:
+                code = await wait_for_end(life.process)
+            finally:
+                watch.cancel()
             lived_s = time.monotonic() - born
             self._note(life, "restarting")
             while True:
@@ -163,6 +176,35 @@ class Supervisor:
                     lived_s = 0.0
                     continue
                 break
+
+    async def _end_when_silent(self, life: Running) -> None:
+        """Kill a member that does not answer any more."""
+        ask, process = life.member.is_answering, life.process
+        assert process is not None
+        heard_at, unanswered = time.monotonic(), 0
+        while ask is not None:
+            await asyncio.sleep(QUESTION_S)
+            if await ask():
+                heard_at, unanswered = time.monotonic(), 0
+                continue
+            unanswered += 1
+            silent_s = time.monotonic() - heard_at
+            if is_silent(unanswered=unanswered, unanswered_s=silent_s):
+                log.error(
+                    "child.silent",
+                    name=life.member.name,
+                    silent_s=round(silent_s),
+                    log=self._log_path(life.member.name),
+                )
+                await self._tell_where(life)
+                kill_group(process.pid)
+                return
+
+    async def _tell_where(self, life: Running) -> None:
+        """Let a member that hangs write down where, before it is ended."""
+        if life.member.tells_where and life.process is not None and life.process.poll() is None:
+            life.process.send_signal(TELL_SIGNAL)
+            await asyncio.sleep(TELL_S)
 
     def _ended(self, life: Running, how: str) -> ChildEnded:
         name = life.member.name

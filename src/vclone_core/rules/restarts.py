@@ -1,4 +1,4 @@
-"""When a process of `vclone up` that ended is started again, and when that is given up."""
+"""When a process of `vclone up` that ended is started again, when that is given up, and when one is silent."""
 
 from __future__ import annotations
 
@@ -11,6 +11,10 @@ STEADY_S: Final = 10.0
 MOST_QUICK_ENDS: Final = 5
 FIRST_WAIT_S: Final = 0.2
 LONGEST_WAIT_S: Final = 5.0
+# A process that has not answered for so long, asked at least so often, does not answer any more. A busy one gets its
+# turn in between, and a machine that slept has asked once.
+SILENT_S: Final = 30.0
+FEWEST_QUESTIONS: Final = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,3 +48,12 @@ def plan_restart(*, lived_s: float, quick_ends: int) -> Restart | GiveUp:
     if quick_ends >= MOST_QUICK_ENDS:
         return GiveUp(quick_ends)
     return Restart(min(FIRST_WAIT_S * 2 ** (quick_ends - 1), LONGEST_WAIT_S), quick_ends)
+
+
+def is_silent(*, unanswered: int, unanswered_s: float) -> bool:
+    """Say whether a process that left the last `unanswered` questions without an answer has to be replaced.
+
+    >>> is_silent(unanswered=3, unanswered_s=31.0), is_silent(unanswered=2, unanswered_s=3600.0)
+    (True, False)
+    """
+    return unanswered >= FEWEST_QUESTIONS and unanswered_s >= SILENT_S

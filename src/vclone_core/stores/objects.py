@@ -18,11 +18,13 @@ def open_object_store(settings: Settings, plugins: Plugins) -> ObjectStore:
             problems="VCLONE_STORE names no object store; write file:///absolute/path or "
             "s3://bucket?endpoint=https://host&region=name."
         )
-    store: ObjectStore = plugins.provider("object_stores", found[1])(
+    store: ObjectStore = plugins.make(
+        "object_stores",
+        found[1],
         StoreConfig(
             url=settings.store,
             access_key=settings.store_access_key.get_secret_value() or None,
             secret_key=settings.store_secret_key.get_secret_value() or None,
-        )
+        ),
     )
     return store

@@ -50,10 +50,10 @@ async def detect_framework(work: Work) -> None:
     file = said.origins.get("framework")
     chosen, why = said.settings.framework, f"{file} says so" if file else "the project settings say so"
     if chosen is None:
-        chosen, why = _ask_plugins(work, listing)
+        chosen, why = await _ask_plugins(work, listing)
     work.detection = detect(listing, frameworks, chosen=chosen, why=why)
     plan = plan_build(work.detection, listing, said, workspace=work.workspace)
-    work.plan = _let_plugins_adjust(work, plan)
+    work.plan = await _let_plugins_adjust(work, plan)
     await build.log.found(framework=work.detection.framework)
     await build.log.line(f"Framework: {work.detection.definition.name}")
     for reason in work.plan.reasons:
@@ -108,12 +108,12 @@ def _find_root(folder: Path, root_directory: str) -> Path:
     return root
 
 
-def _ask_plugins(work: Work, listing: Listing) -> tuple[str | None, str]:
-    answers = work.build.plugins.ask("detect_framework", paths=listing.paths, texts=listing.texts)
+async def _ask_plugins(work: Work, listing: Listing) -> tuple[str | None, str]:
+    answers = await work.build.plugins.ask_beside("detect_framework", paths=listing.paths, texts=listing.texts)
     return (str(answers[0][1]), f"plugin {answers[0][0]} says so") if answers else (None, "")
 
 
-def _let_plugins_adjust(work: Work, plan: BuildPlan) -> BuildPlan:
+async def _let_plugins_adjust(work: Work, plan: BuildPlan) -> BuildPlan:
     fields = {
         "framework": plan.framework,
         "install_command": plan.install_command,
@@ -121,6 +121,7 @@ def _let_plugins_adjust(work: Work, plan: BuildPlan) -> BuildPlan:
         "output_directory": plan.output_directory,
         "env": dict(plan.env),
     }
-    for plugin, changes in work.build.plugins.ask("build_plan", project=work.build.claim.project, plan=fields):
+    plugins, project = work.build.plugins, work.build.claim.project
+    for plugin, changes in await plugins.ask_beside("build_plan", project=project, plan=fields):
         plan = adjust_plan(plan, changes, by=plugin)
     return plan

@@ -105,7 +105,7 @@ async def optimise_files(work: Work) -> None:
     finally:
         os.close(root)
     work.entries, work.bodies = {file.path: made.entries[file.path] for file in work.files}, made.bodies
-    work.routes = _compile_routes(work)
+    work.routes = await _compile_routes(work)
     work.earlier = await _carry_forward(work, previous)
     reused = sum(1 for entry in made.entries.values() if (entry.sha256, entry.type) in known)
     await work.build.log.line(f"{made.compressed:,} files compressed, {reused:,} known from before")
@@ -305,9 +305,10 @@ def _compress(body: bytes) -> Mapping[str, bytes]:
     return {coding: short for coding, short in smaller.items() if is_worth(len(body), len(short))}
 
 
-def _compile_routes(work: Work) -> tuple[Route, ...]:
+async def _compile_routes(work: Work) -> tuple[Route, ...]:
     project = work.build.claim.project
-    before = [route for _, routes in work.build.plugins.ask("request_rules", project=project) for route in routes]
+    answers = await work.build.plugins.ask_beside("request_rules", project=project)
+    before = [route for _, routes in answers for route in routes]
     sources = Sources(
         ready=None if work.config is None else work.config.routes,
         vercel=work.vercel,
