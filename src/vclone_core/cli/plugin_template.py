@@ -43,10 +43,10 @@ pythonpath = ["src"]
     "README.md": """\
 # vclone-{name}
 
-A plugin for vclone. Install it into the environment that vclone runs in, without what it depends on, which is there:
+A plugin for vclone. Install it into the environment that vclone runs in:
 
 ```sh
-pip install --no-deps -e .    # or: uv pip install --no-deps -e .
+vclone plugins install .
 vclone plugins info {name}
 ```
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
 import click
 
 from vclone_core.cli.context import json_option
+from vclone_core.cli.plugin_installs import Environment, install, prepare, scratch_folder, uninstall
 from vclone_core.cli.plugin_template import write_plugin
 from vclone_core.cli.progress import say
 from vclone_core.cli.render import format_table, print_json, print_outcome
@@ -27,7 +29,7 @@ def load_own_plugins() -> Plugins:
 
 @click.group()
 def plugins() -> None:
-    """Show the installed plugins; begin a new one."""
+    """Show the installed plugins; install one, or begin a new one."""
 
 
 @plugins.command("list")
@@ -51,7 +53,57 @@ def new(name: str, folder: Path, *, as_json: bool) -> None:
     made = write_plugin(name, folder)
     print_outcome({"folder": str(made)}, str(made), as_json=as_json)
     if not as_json:
-        say(f"Try it: cd {made} && pytest && pip install --no-deps -e . && vclone plugins info {name}")
+        say(f"Try it: cd {made} && pytest && vclone plugins install . && vclone plugins info {name}")
+
+
+@plugins.command("install")
+@click.argument("source")
+@click.option("--dry-run", is_flag=True, help="Check it and say what would be installed, no more.")
+@json_option
+def install_plugin(source: str, *, dry_run: bool, as_json: bool) -> None:
+    """Install a plugin: a folder, an archive (.tar.gz, .zip, .whl), or the name of a package.
+
+    It is loaded once on trial. What vclone itself needs stays as it is; a plugin that doesn't fit is refused.
+    """
+    environment = Environment.own()
+    with environment.locked(), scratch_folder() as scratch:
+        found = prepare(environment, source, scratch)
+        say(f"{found.distribution} {found.version}" + (f", which replaces {found.replaces}" if found.replaces else ""))
+        for label, names in (
+            ("plugins", found.plugins),
+            ("frameworks", found.framework_packages),
+            ("brings", found.needs),
+        ):
+            if names:
+                say(f"  {label:<10} {', '.join(names)}")
+        if not dry_run:
+            install(environment, found)
+    outcome = {**asdict(found), "installed": not dry_run}
+    del outcome["requirement"]
+    done = "can be installed" if dry_run else "installed"
+    print_outcome(outcome, f"{found.distribution} {found.version} {done}", as_json=as_json)
+    if not dry_run:
+        say("API, workers and edges load it at their next start.")
+        say_unlisted(found.plugins)
+
+
+@plugins.command("uninstall")
+@click.argument("name")
+@json_option
+def uninstall_plugin(name: str, *, as_json: bool) -> None:
+    """Take out a plugin that `plugins install` has installed, and what came with it."""
+    environment = Environment.own()
+    with environment.locked():
+        gone = uninstall(environment, name)
+    print_outcome({"distribution": gone.distribution}, f"{gone.distribution} is uninstalled", as_json=as_json)
+    say("What runs goes on with it until its next start.")
+
+
+def say_unlisted(names: Sequence[str]) -> None:
+    """Say which of these plugins the settings of this shell keep out."""
+    listed = load_settings(os.environ).plugins
+    if listed is not None and (out := sorted(set(names) - {name.strip() for name in listed.split(",")})):
+        say(f"VCLONE_PLUGINS does not list {', '.join(out)}: add it there.")
 
 
 @plugins.command("info")

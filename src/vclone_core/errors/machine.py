@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from vclone_core.errors.tree import Conflict, Invalid, Limited, Unavailable
+from vclone_core.errors.tree import Conflict, Forbidden, Invalid, Limited, Unavailable
 
 
 class BadSettings(Invalid):
@@ -80,6 +80,19 @@ class ChildEnded(ServiceFailed):
 
     code = "child_ended"
     hint = "The end of {log}:\n{lines}"
+
+
+class PluginUnfit(Invalid):
+    """Nothing was installed. {why}."""
+
+    code = "plugin_unfit"
+
+
+class EnvironmentClosed(Forbidden):
+    """Plugins can't be installed into {path}: {why}."""
+
+    code = "environment_closed"
+    hint = "Run it as the owner of the environment that vclone runs in, by that environment's own `vclone`."
 
 
 class NoProgram(Unavailable):
