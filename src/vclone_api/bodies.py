@@ -296,6 +296,12 @@ class AliasesQuery(PagedQuery):
     project: Line
 
 
+class AliasChange(Body):
+    """`deployment`: the id of a ready deployment, or a host that shows it."""
+
+    deployment: Annotated[Line, Field(min_length=1, max_length=300)]
+
+
 class EventsQuery(Query):
     edge: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9._:-]{1,128}$")]
     after: Annotated[Annotated[int, Field(ge=0)] | None, BeforeValidator(lambda text: text or None)] = None

@@ -14,6 +14,7 @@ from vclone_api.guard import Route
 from vclone_api.routes import ROUTES
 from vclone_core.actions import (
     accounts,
+    aliases,
     deploykeys,
     domains,
     gitconnections,
@@ -33,6 +34,7 @@ from vclone_core.rules.outgoing import EVENTS
 from vclone_core.rules.variables import NewVariable
 
 from .conftest import Api, add_caller
+from .matrix_bodies import BODIES
 
 # Callers: nobody; the owner of another team; viewer, developer, admin and owner of this one; a developer restricted to
 # the project asked for; the owner by tokens of each scope. Answers: `-` 401 sign in first, `0` 404 there is no such
@@ -114,6 +116,8 @@ MATRIX = {
     "PATCH /api/projects/<project>/retention": "-0x++++xx++",
     "POST /api/projects/<project>/collect": "-0xx++xxx++",
     "GET /api/aliases": "-0+++++++++",
+    "PUT /api/aliases/<host>": "-0x++++x+++",
+    "DELETE /api/aliases/<host>": "-0x++++x+++",
     "GET /internal/v1/sites/<host>": "-----------",
     "GET /internal/v1/events": "-----------",
     "POST /internal/v1/edges/<edge_id>/acks": "-----------",
@@ -269,43 +273,6 @@ class World:
         return (await self.api.project()).name
 
 
-BODIES: dict[str, Callable[[World], dict[str, Any]]] = {
-    "PUT /api/projects/<project>/git": lambda w: {"host": "github"},
-    "POST /api/projects/<project>/git/pull-requests/<number>/approve": lambda w: {"sha": "a" * 40},
-    "POST /api/projects": lambda w: {"name": f"p-{secrets.token_hex(4)}"},
-    "PATCH /api/projects/<project>": lambda w: {"is_publishing_paused": True},
-    "POST /api/projects/<project>/hooks": lambda w: {"name": "cms"},
-    "POST /api/env/<project>": lambda w: {"variables": [{"key": f"K_{secrets.token_hex(8)}", "value": "v"}]},
-    "PATCH /api/env/<project>/<variable>": lambda w: {"value": "w"},
-    "POST /api/domains/projects/<project>": lambda w: {"host": f"{secrets.token_hex(4)}.example"},
-    "PATCH /api/domains/<domain>": lambda w: {"branch": "next"},
-    "PATCH /api/projects/<project>/protection": lambda w: {"covers": "previews"},
-    "PUT /api/projects/<project>/protection/password": lambda w: {"password": "open-sesame"},
-    "POST /api/projects/<project>/protection/links": lambda w: {"of": w.deployment.id},
-    "PATCH /api/projects/<project>/retention": lambda w: {"preview_days": 7},
-    "POST /api/projects/<project>/collect": lambda w: {"dry_run": True},
-    "POST /api/projects/<project>/blobs/missing": lambda w: {"sha256": []},
-    "POST /api/deployments": lambda w: {
-        "project": w.project.name,
-        "source": {"kind": "git", "url": "https://git.example/a.git"},
-    },
-    "POST /internal/v1/edges/<edge_id>/acks": lambda w: {"version": 1},
-    "POST /api/auth/signup": lambda w: {"email": "a@example.com", "password": "short"},
-    "POST /api/auth/login": lambda w: {"email": "nobody@example.com"},
-    "PATCH /api/auth/me": lambda w: {"name": "Ann"},
-    "POST /api/auth/password": lambda w: {"password": "short"},
-    "POST /api/auth/device": lambda w: {"client": "laptop"},
-    "POST /api/auth/device/token": lambda w: {"device_code": "x"},
-    "POST /api/teams": lambda w: {"name": "Crew", "slug": f"t-{secrets.token_hex(4)}"},
-    "PATCH /api/teams/<team>": lambda w: {"name": "Crew"},
-    "PATCH /api/teams/<team>/members/<user>": lambda w: {"role": "viewer"},
-    "POST /api/teams/<team>/invitations": lambda w: {"email": f"{secrets.token_hex(4)}@example.com"},
-    "POST /api/projects/<project>/deploy-key": lambda w: {},
-    "PUT /api/git-tokens/<host>": lambda w: {"token": "secret-token"},
-    "POST /api/teams/<team>/webhooks": lambda w: {"url": "https://hooks.example/x", "events": list(EVENTS)},
-    "PATCH /api/teams/<team>/webhooks/<webhook>": lambda w: {"is_enabled": False},
-    "POST /api/tokens": lambda w: {"name": "ci", "scopes": ["read"]},
-}
 FRESH_BODIES: dict[str, Callable[[World, str], Awaitable[dict[str, Any]]]] = {
     "POST /api/auth/refresh": World.fresh_refresh,
     "PUT /api/projects/<project>/deploy-key/hosts": World.fresh_deploy_key,
@@ -347,6 +314,8 @@ async def ask(world: World, route: Route, caller: str) -> str:
         await world.fresh_connection()
     if name == "GET /api/domains/resolve/<host>":
         fixed["<host>"] = f"{world.project.name}.localhost"
+    if name == "DELETE /api/aliases/<host>":
+        await aliases.set_alias(world.api.platform, world.api.owner, fixed["<host>"], world.deployment.id)
     if name == "DELETE /api/projects/<project>":
         fixed["<project>"] = await world.doomed_project(caller)
     path = route.path
@@ -416,6 +385,7 @@ async def test_a_restricted_member_finds_no_other_project(world: World) -> None:
     domain = await domains.add_domain(api.platform, api.owner, hidden, "hidden.example")
     refused = [
         ("GET", f"/api/projects/{hidden.name}", None),
+        ("PUT", "/api/aliases/hidden-one", {"deployment": deployment.id}),
         ("GET", f"/api/env/{hidden.name}", None),
         ("GET", f"/api/env/{hidden.name}/values", None),
         ("GET", f"/api/projects/{hidden.id}/protection", None),

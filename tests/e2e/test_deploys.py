@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from pathlib import Path
 
 import pytest
@@ -188,3 +189,22 @@ VITE_REACT = {
     "createRoot(document.getElementById('root')).render(<h1>Hello from {'React'}</h1>)\n",
     "src/app.css": "h1 { font: 700 3rem system-ui; color: #6b4dff }\n",
 }
+
+
+def test_a_name_of_ones_own(platform: WholePlatform, site: WriteSite) -> None:
+    made = platform.ask("deploy", str(site("named", {"index.html": "First"})))
+    later = platform.ask("deploy", str(site("named", {"index.html": "Second"})), "--prod")
+    shown = platform.run("alias", "set", "try-it", made["url"])
+    assert (shown.code, shown.out) == (0, f"{platform.url('try-it', '')}\n"), shown.err
+    assert platform.fetch(platform.url("try-it")).text == "First"
+    # Set again, its visitors see the other at once: the command has waited for the edge.
+    assert platform.ask("alias", "set", "try-it.localhost", later["deployment_id"])["receipts"]
+    assert platform.fetch(platform.url("try-it")).text == "Second"
+    assert platform.fetch(platform.url("try-it")).headers["x-robots-tag"] == "noindex"
+    refused = platform.run("alias", "set", "named", made["deployment_id"])
+    assert refused.code == 5 and "named.localhost is taken" in refused.err
+    assert platform.ask("alias", "rm", "try-it") == {"host": "try-it"}
+    deadline = time.monotonic() + 10
+    while platform.fetch(platform.url("try-it")).status != 404:
+        assert time.monotonic() < deadline
+        time.sleep(0.05)

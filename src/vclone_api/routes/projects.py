@@ -12,6 +12,7 @@ from ..internal import events, sites
 from ..views import (
     deploykeys,
     deployments,
+    domain_shapes,
     gittokens,
     hooks,
     projects,
@@ -306,6 +307,15 @@ ROUTES: Final[tuple[Route, ...]] = (
         time_limit_s=None,
     ),
     Route("GET", "/api/aliases", projects.list_aliases, "see a project", shapes.AliasList, query=bodies.AliasesQuery),
+    Route(
+        "PUT",
+        "/api/aliases/<host>",
+        projects.set_alias,
+        "change aliases",
+        domain_shapes.AliasSwitch,
+        body=bodies.AliasChange,
+    ),
+    Route("DELETE", "/api/aliases/<host>", projects.remove_alias, "change aliases", status=204),
     Route("GET", "/internal/v1/sites/<host>", sites.show_site, EDGE, shapes.SiteShape, time_limit_s=2.0),
     Route(
         "GET",

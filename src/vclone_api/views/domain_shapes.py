@@ -10,7 +10,14 @@ from vclone_core.actions.domains import Resolved
 from vclone_core.models import DnsRecord, Domain
 from vclone_core.settings import Settings
 
-from .shapes import moment, optional_moment
+from .shapes import AliasShape, ReceiptShape, moment, optional_moment
+
+
+class AliasSwitch(TypedDict):
+    """What pointing a host at a deployment answers; `receipts` are empty where it showed that already."""
+
+    alias: AliasShape
+    receipts: list[ReceiptShape]
 
 
 class RecordShape(TypedDict):

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 from typing import Any
 
-from vclone_core.actions import deployments, projects
+from vclone_core.actions import aliases, deployments, projects
 from vclone_core.actions.uploads import receive_blobs
 from vclone_core.errors import WrongMediaType
 from vclone_core.models import ProjectSettings
 from vclone_core.rules.blobframes import CONTENT_TYPE
 
-from ..bodies import NewProject, ProjectChange, Rollback, WantedBlobs, read_pieces
+from ..bodies import AliasChange, NewProject, ProjectChange, Rollback, WantedBlobs, read_pieces
 from ..guard import Call
 from ..paging import cut_page, position_of, slice_page
 from .described import describe
+from .domain_shapes import AliasSwitch
 from .shapes import (
     AliasList,
     MissingBlobs,
@@ -106,6 +107,21 @@ async def roll_back(call: Call, project: str) -> Switch:
 async def list_aliases(call: Call) -> AliasList:
     """Every host of a project and the deployment it shows."""
     found = await projects.find_project(call.platform, call.actor, call.query.project)
-    aliases = await deployments.list_aliases(call.platform, call.actor, found)
-    page, cursor = slice_page(call, aliases, key=lambda alias: alias.host)
+    listed = await deployments.list_aliases(call.platform, call.actor, found)
+    page, cursor = slice_page(call, listed, key=lambda alias: alias.host)
     return {"items": [shape_alias(alias, call.platform.settings) for alias in page], "next_cursor": cursor}
+
+
+async def set_alias(call: Call, host: str) -> AliasSwitch:
+    """Point a host at a ready deployment: a free one below the base domain, or a proved domain of its project."""
+    body: AliasChange = call.body
+    found = await deployments.find_deployment(call.platform, call.actor, body.deployment)
+    alias, receipts = await aliases.set_alias(call.platform, call.actor, host, found.id)
+    call.change.facts |= {"host": alias.host, "deployment": found.id}
+    return {"alias": shape_alias(alias, call.platform.settings), "receipts": shape_receipts(receipts)}
+
+
+async def remove_alias(call: Call, host: str) -> None:
+    """Take a host away that was pointed at a deployment by hand: it shows nothing from now on."""
+    gone = await aliases.remove_alias(call.platform, call.actor, host)
+    call.change.facts |= {"host": gone.host, "deployment": gone.deployment_id}

@@ -74,7 +74,7 @@ async def publish(platform: Platform, claim: Claim, manifest: Manifest) -> Publi
         else:
             points = await _decide_points(platform, tx, project, records.deployment_from(row))
             deployment = await _make_ready(platform, tx, claim, points, stored, sha256, started)
-            moves = await _move(tx, deployment, points, reason="publish", actor_id=row["created_by"])
+            moves = await move(tx, deployment, points, reason="publish", actor_id=row["created_by"])
     await announce_moves(platform, project, moves)
     await announce_change(platform, deployment, project)
     return Published(deployment, tuple(move.alias for move in moves))
@@ -174,7 +174,7 @@ async def show_on_branch(platform: Platform, project: Project, deployment_id: st
             return
         ref = deployment.source.ref
         point = Point(branch_host(project.name, ref, platform.settings.base_domain), AliasKind.BRANCH, ref)
-        moves = await _move(tx, deployment, [point], reason="reopen", actor_id=None)
+        moves = await move(tx, deployment, [point], reason="reopen", actor_id=None)
     await announce_moves(platform, project, moves)
 
 
@@ -193,7 +193,7 @@ async def show_domain(
         gone = await tx.fetch_one("remove_alias", domain.host, project.id, "domain", actor_id)
         return [], 0 if gone is None else gone["version"]
     point = Point(domain.host, AliasKind.CUSTOM, domain.branch)
-    moves = await _move(tx, deployment, [point], reason="domain", actor_id=actor_id)
+    moves = await move(tx, deployment, [point], reason="domain", actor_id=actor_id)
     return moves, moves[-1].alias.version
 
 
@@ -319,12 +319,13 @@ async def _show_in_production(
     points = production_points(
         project, base_domain=platform.settings.base_domain, custom_hosts=standing["custom_hosts"]
     )
-    return await _move(tx, deployment, points, reason=reason, actor_id=actor.user_id)
+    return await move(tx, deployment, points, reason=reason, actor_id=actor.user_id)
 
 
-async def _move(
+async def move(
     tx: Transaction, deployment: Deployment, points: Sequence[Point], *, reason: str, actor_id: str | None
 ) -> list[Moved]:
+    """Point hosts at a deployment; within `lock_moves`. Raises `PublishFailed` for a host of another project."""
     policy = await records.fetch_policy(tx, deployment.project_id)
     moves = []
     for point in points:

@@ -58,6 +58,8 @@ PERMISSIONS: Final[Mapping[str, Permission]] = MappingProxyType(
         "approve a pull request": Permission(_MAKERS, "deploy"),
         "see domains": Permission(_EVERYBODY, "read"),
         "change domains": Permission(_MAKERS, "manage"),
+        # One host of one's own, or of a proved domain; production's own hosts move by promoting.
+        "change aliases": Permission(_MAKERS, "deploy"),
         "change protection": Permission(_MAKERS, "manage"),
         "share a site": Permission(_MAKERS, "deploy"),
         "collect storage": Permission(_KEEPERS, "manage"),

@@ -165,3 +165,7 @@ limit 4;
 
 -- name: fetch_host_owner
 select project_id from aliases where host = $1;
+
+-- name: count_chosen_aliases
+-- The hosts of a project that somebody pointed at a deployment: no branch moves them.
+select count(*) as count from aliases where project_id = $1 and kind = 'branch' and branch is null;

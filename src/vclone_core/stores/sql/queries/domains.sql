@@ -24,6 +24,13 @@ where p.team_id = $1 and p.deleted_at is null and (d.id = $2 or d.host = $2)
 order by d.verified_at is not null desc, d.id desc
 limit 1;
 
+-- name: fetch_claim
+-- A project's claim of a host.
+select d.*, p.name as project_name
+from domains d
+join projects p on p.id = d.project_id and p.deleted_at is null
+where d.project_id = $1 and d.host = $2;
+
 -- name: lock_domain
 select d.*, p.name as project_name
 from domains d

@@ -71,3 +71,7 @@ where blobs.collecting_since is null
    or coalesce(blobs.collected_at, blobs.collecting_since + interval '10 minutes')
       < clock_timestamp() - make_interval(secs => $4)
 returning sha256;
+
+-- name: fetch_project_named
+-- Whoever it belongs to: its host is taken also before its first deployment.
+select id from projects where name = $1 and deleted_at is null;
