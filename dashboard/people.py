@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 from collections.abc import Mapping
 from typing import Any, Final
 from urllib.parse import quote
@@ -11,6 +12,9 @@ from vclone_core.errors import Forbidden, Invalid, VcloneError
 from vclone_core.rules.tokens import show_user_code
 
 from .visit import Go, Page, Show, Visit
+
+# A browser takes a cookie of 4,096 bytes; a third is added by its spelling.
+COOKIE_PATH_BYTES: Final = 2000
 
 
 async def show_sign_in(visit: Visit) -> Show | Go:
@@ -114,7 +118,10 @@ async def accept_invitation(visit: Visit, token: str) -> Go:
 
 
 async def begin_with_provider(visit: Visit, provider: str) -> Go:
-    """Send the browser to a provider; `?invitation=` signs up with it, `?connect=1` adds it to one's account."""
+    """Send the browser to a provider; `?invitation=` signs up with it, `?connect=1` adds it to one's account.
+
+    `?next=` is the path of this host to go on to afterwards.
+    """
     invitation = visit.query.get("invitation") or None
     user_id = None
     if visit.query.get("connect"):
@@ -122,14 +129,16 @@ async def begin_with_provider(visit: Visit, provider: str) -> Go:
             raise Forbidden(what="connecting an account takes somebody who is signed in")
         user_id = visit.actor.user_id
     begun = await providers.begin(visit.platform, provider, invitation=invitation, user_id=user_id)
-    return Go(begun.url, attempt=f"{begun.browser_token}.{invitation or ''}")
+    return Go(
+        begun.url, attempt=".".join((begun.browser_token, invitation or "", pack_path(visit.query.get("next", ""))))
+    )
 
 
 async def finish_with_provider(visit: Visit, provider: str) -> Go:
     """Take back who comes from a provider."""
     if visit.query.get("error"):
         raise Invalid(what="the provider was told no", hint="Go back to the sign-in page and try again.")
-    browser, _, invitation = visit.attempt.partition(".")
+    browser, invitation, path = (*visit.attempt.split(".", 2), "", "")[:3]
     done = await providers.finish(
         visit.platform,
         provider,
@@ -140,7 +149,7 @@ async def finish_with_provider(visit: Visit, provider: str) -> Go:
     )
     if done.is_linked:
         return Go("/account", attempt="")
-    entered = await enter(visit, done.user_id, "/", attempt="")
+    entered = await enter(visit, done.user_id, unpack_path(path), attempt="")
     if done.invited is not None:
         visit.change.team_id, visit.change.facts["role"] = done.invited.team.id, done.invited.role
     return entered
@@ -254,6 +263,23 @@ def local_path(text: str) -> str:
     """
     is_local = text.startswith("/") and not text.startswith(("//", "/\\")) and text.isprintable() and len(text) < 2000
     return quote(text, safe="/?&=:;,+@%-._~!$'()*") if is_local else "/"
+
+
+def pack_path(text: str) -> str:
+    """Return a path of this host as a cookie can hold it; nothing for the front page, and for what is too long.
+
+    >>> unpack_path(pack_path("/enter?host=shop.example.com")), unpack_path(pack_path("//evil.example"))
+    ('/enter?host=shop.example.com', '/')
+    """
+    path = local_path(text)
+    return base64.urlsafe_b64encode(path.encode()).decode() if 1 < len(path) < COOKIE_PATH_BYTES else ""
+
+
+def unpack_path(text: str) -> str:
+    try:
+        return local_path(base64.urlsafe_b64decode(text).decode())
+    except ValueError:
+        return "/"
 
 
 OPEN: Final = "open"

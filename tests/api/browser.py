@@ -16,6 +16,7 @@ class CookieBrowser:
         self._app = app
         self.cookies: dict[str, str] = {}
         self.set_cookies: list[str] = []
+        self.location = ""  # where the last answer led to
 
     async def get(self, path: str) -> tuple[int, str]:
         response = await self.open("GET", path)
@@ -36,6 +37,7 @@ class CookieBrowser:
     async def open(self, method: str, path: str, **more: Any) -> Any:
         headers = {"Cookie": "; ".join(f"{name}={value}" for name, value in self.cookies.items())}
         response = await self._app.test_client().open(path, method=method, headers=headers, **more)
+        self.location = response.headers.get("location", "")
         for line in response.headers.getlist("set-cookie"):
             self.set_cookies.append(line)
             for name, morsel in SimpleCookie(line).items():

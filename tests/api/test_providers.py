@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import html
 import json
+import re
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, replace
 from typing import Any
+from urllib.parse import urlencode
 
 import pytest
 from pydantic import SecretStr
@@ -91,6 +94,24 @@ async def test_the_button_is_on_the_page_and_signs_up_and_in(door: Door) -> None
     assert await door.who(again) == first  # by GitHub's id, whatever its addresses are by now
     form = next(form for what, form in door.github.asked if what == "token")
     assert form["redirect_uri"] == f"{door.platform.settings.api_url}{CALLBACK}"
+
+
+async def test_whoever_was_on_the_way_somewhere_gets_there(door: Door) -> None:
+    browser, wanted = door.browser(), "/enter?host=shop-git-dev.localhost&path=%2Fa%20b"
+    page = (await browser.get(f"/sign-in?{urlencode({'next': wanted})}"))[1]
+    (link,) = re.findall(r'href="(/sign-in/with/github[^"]*)"', page)
+    answer = await door.sign_in(browser, ANN, html.unescape(link).removeprefix("/sign-in/with/github"))
+    assert answer[0] == 303 and browser.location == wanted
+    for elsewhere in ("//evil.example", "https://evil.example/", "/\\evil.example", "/" + "a" * 4000):
+        other = door.browser()
+        assert (await door.sign_in(other, ANN, f"?{urlencode({'next': elsewhere})}"))[0] == 303
+        assert other.location == "/"
+    for path in ("Ly9ldmlsLmV4YW1wbGU=", "no-base64!", "w7-_", ""):  # //evil.example; nonsense; no UTF-8
+        other = door.browser()
+        code, state = door.github.consent(await door.begin(other), ANN)
+        other.cookies["vclone_attempt"] += path
+        assert (await other.get(f"{CALLBACK}?code={code}&state={state}"))[0] == 303
+        assert other.location == "/"
 
 
 async def test_a_state_is_of_one_browser(door: Door) -> None:
