@@ -199,6 +199,9 @@ def read_missing(table: str) -> dict[str, str]:
     return dict(tomllib.loads((ROOT / f"tests/{table}.toml").read_text(encoding="utf-8"))["missing"])
 
 
+TESTS: Final = ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef
+
+
 def find_marks(table: str) -> dict[str, list[tuple[str, str]]]:
     """Return the tests whose `@pytest.mark.product` (the table's name) names a sentence: (file, test), by sentence."""
     found: dict[str, list[tuple[str, str]]] = {}
@@ -207,7 +210,7 @@ def find_marks(table: str) -> dict[str, list[tuple[str, str]]]:
         if f"mark.{table}" not in text:
             continue
         for node in ast.walk(ast.parse(text)):
-            for mark in node.decorator_list if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) else ():
+            for mark in node.decorator_list if isinstance(node, TESTS) else ():
                 if isinstance(mark, ast.Call) and ast.unparse(mark.func) == f"pytest.mark.{table}":
                     for key in mark.args:
                         place = str(path.relative_to(ROOT)).removeprefix("tests/")

@@ -7,28 +7,18 @@ from pathlib import Path
 
 from tests.contracts import s3_servers
 
-from vclone_core import ObjectStore, Span
+from vclone_core import ObjectStore
 from vclone_core.plugins import load_plugins
 from vclone_core.settings import load_settings
 from vclone_core.stores.objects import open_object_store
-
-
-@dataclass(frozen=True)
-class Traits:
-    """What differs between stores, and why."""
-
-    is_remote: bool = True
-    has_one_winner: bool = False  # S3 has no put-if-missing that every server honours
-    checks_signatures: bool = True
-    is_in_process: bool = False  # its memory counts as ours
-
+from vclone_core.testing.object_stores import StoreTraits
 
 STORES = {
-    "folder": Traits(is_remote=False, has_one_winner=True),
+    "folder": StoreTraits(is_remote=False, has_one_winner=True),
     # moto accepts any signature unless IAM is set up in it, and runs in this process.
-    "moto": Traits(checks_signatures=False, is_in_process=True),
-    "rclone": Traits(),
-    "minio": Traits(),
+    "moto": StoreTraits(checks_signatures=False, is_in_process=True),
+    "rclone": StoreTraits(),
+    "minio": StoreTraits(),
 }
 
 
@@ -37,7 +27,7 @@ class Place:
     """One kind of store, ready to be opened. `folder` is a local store's, `server` any other's."""
 
     name: str
-    traits: Traits
+    traits: StoreTraits
     url: str
     folder: Path | None = None
     server: s3_servers.Server | None = None
@@ -58,13 +48,3 @@ class Place:
             }
         )
         return open_object_store(settings, load_plugins())
-
-
-async def read(store: ObjectStore, key: str, span: Span | None = None) -> bytes:
-    """Return an object's bytes, having checked that they are as many as were said."""
-    async with store.open(key, span) as body:
-        chunks = [chunk async for chunk in body.chunks]
-    assert all(0 < len(chunk) <= 256 * 1024 for chunk in chunks)
-    data = b"".join(chunks)
-    assert len(data) == body.size
-    return data

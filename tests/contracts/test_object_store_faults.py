@@ -12,10 +12,11 @@ import pytest
 from aiobotocore.session import AioSession
 from tests.contracts import s3_servers
 from tests.contracts.faults import FaultProxy
-from tests.contracts.places import Place, read
+from tests.contracts.places import Place
 
 from vclone_core import ObjectStore, Span
 from vclone_core.errors import Invalid, StoreUnavailable
+from vclone_core.testing.object_stores import read
 
 pytestmark = [pytest.mark.remote, pytest.mark.processes]
 
