@@ -297,8 +297,6 @@ def _load(manager: pluggy.PluginManager, info: PluginInfo, read: Callable[[], Mo
     key = (info.name, info.distribution)
     if key in _never_loaded:
         return replace(info, refused=_never_loaded[key])
-    # What ends the process is the last in a log of this level.
-    log.debug("plugin.loading", plugin=info.name, distribution=info.distribution)
     try:
         with _timed(info.name):
             module = call_within(LOAD_S, read)

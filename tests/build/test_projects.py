@@ -39,11 +39,7 @@ def platform(tmp_path_factory: pytest.TempPathFactory) -> Iterator[WholePlatform
     options: dict[str, str] = json.loads(os.environ.get("VCLONE_TEST_RUNNER_OPTIONS", "{}"))
     if (why := asyncio.run(make_runner(RUNNER, **options).check())) is not None:
         lacks(why)
-    if RUNNER == "process":
-        # What one project has downloaded the next one finds; a build's own home is gone with it.
-        cache = os.environ.get("VCLONE_CI_CACHE") or str(home)
-        options |= {"env.npm_config_cache": f"{cache}/npm", "env.PIP_CACHE_DIR": f"{cache}/pip"}
-    elif RUNNER == "podman":
+    if RUNNER == "podman":
         options |= registry_options()
     with running_platform(
         home,

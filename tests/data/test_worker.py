@@ -115,7 +115,7 @@ async def frail(settings: Settings, valkey: Service, world: World) -> AsyncItera
 
 
 async def test_a_ring_starts_a_build_without_a_poll(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(worker_module, "POLL_S", 600.0)
+    monkeypatch.setattr(worker_module, "POLL_S", 25.0)  # longer than `until` waits
     builds = Builds()
     async with working(world.platform, builds):
         await asyncio.sleep(0.3)
@@ -341,7 +341,7 @@ async def test_builds_go_on_while_redis_is_killed_and_when_it_is_back(
         again = start_valkey(tmp_path / "valkey", socket_of(valkey).parents[1])
         try:
             await asyncio.sleep(2.5)
-            monkeypatch.setattr(worker_module, "POLL_S", 600.0)  # From the next look on a ring alone starts a build.
+            monkeypatch.setattr(worker_module, "POLL_S", 25.0)  # From the next look on a ring alone starts it in time.
             await asyncio.sleep(2.5)
             assert await frail.platform.redis.publish("edges", "1")
             after = await frail.deploy(projects[0])

@@ -245,8 +245,17 @@ def test_a_built_in_plugin_stays(scratch: Scratch) -> None:
 def test_an_environment_of_somebody_else_is_left_alone(
     scratch: Scratch, plugin: WritePlugin, ordinary_user: list[str]
 ) -> None:
-    source = plugin("vclone-x")
-    done = scratch.run(*ordinary_user, scratch.python, "-P", "-m", "vclone_core.cli", "plugins", "install", str(source))
+    words = ("-P", "-m", "vclone_core.cli", "plugins", "install", str(plugin("vclone-x")))
+    if ordinary_user:
+        # The environment of the tests, which another user can run: the scratch folder is this user's alone.
+        done = scratch.run(*ordinary_user, sys.executable, *words)
+    else:
+        environment = scratch.folder / ".venv"
+        environment.chmod(0o555)
+        try:
+            done = scratch.run(scratch.python, *words)
+        finally:
+            environment.chmod(0o755)
     assert done.returncode == 4, done.stderr
     assert "this user may not write there" in done.stderr and "as the owner of the environment" in done.stderr
 
