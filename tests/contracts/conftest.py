@@ -32,8 +32,8 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     if "place" in metafunc.fixturenames:
         is_wanted = metafunc.definition.get_closest_marker("remote") is None
         names = [name for name, traits in STORES.items() if is_wanted or traits.is_remote]
-        # A folder and one S3 server for every change; the others with what else starts processes.
-        marks = {"minio": pytest.mark.minio, "moto": pytest.mark.processes}
+        # A folder for every change; S3's servers with what else starts processes.
+        marks = {"minio": pytest.mark.minio, "moto": pytest.mark.processes, "rclone": pytest.mark.processes}
         marked = [pytest.param(name, marks=marks.get(name, ())) for name in names]
         metafunc.parametrize("place", marked, indirect=True, scope="session")
 
