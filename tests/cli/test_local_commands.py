@@ -15,6 +15,8 @@ from vclone_core.cli.explain import parse_headers
 from vclone_core.cli.link import find_home, name_project, read_link, write_link
 from vclone_core.errors import Invalid
 
+pytestmark = pytest.mark.processes  # a process each
+
 EXAMPLES = Path(__file__).parent.parent / "examples"
 DETECTED = {
     "framework", "install_command", "build_command", "output_directory", "package_manager", "kind", "reasons"
