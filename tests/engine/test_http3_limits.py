@@ -47,7 +47,7 @@ async def serving(folder: Path, *, handshake_s: float = 10, per_address: int = 1
     limits = Http3Limits(handshake_s=handshake_s, header_s=10, idle_s=60, stall_s=60)
     # What it asks of hypercorn's part is to follow its tasks.
     tasks: set[asyncio.Task[None]] = set()
-    engine = Http3Engine(SimpleNamespace(follow=tasks.add), trivial.app(), certificates, gate, limits)  # type: ignore[arg-type]
+    engine = Http3Engine(SimpleNamespace(follow=tasks.add), trivial.app(), certificates, gate, limits)
     life = asyncio.create_task(engine.live([("127.0.0.1", pick_port())]))
     await until(lambda: bool(engine._sockets))
     try:
