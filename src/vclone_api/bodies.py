@@ -36,7 +36,13 @@ def _project_name(text: str) -> str:
         raise ValueError(error.problems[0].message) from None
 
 
+def _whole(number: object) -> object:
+    return int(number) if isinstance(number, float) and number.is_integer() else number
+
+
 ProjectName = Annotated[str, AfterValidator(_project_name)]
+# JSON knows numbers only: 30.0 is the integer 30 (JSON Schema 2020-12, Validation, 6.1.1).
+Whole = Annotated[int, BeforeValidator(_whole)]
 Cursor = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_-]{1,600}\.[A-Za-z0-9_-]{22}$")]
 Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
 Model = TypeVar("Model", bound=BaseModel)
@@ -75,7 +81,7 @@ class NewProject(Body):
     settings: ProjectSettingsBody = ProjectSettingsBody()
 
 
-RetentionLimit = Annotated[int, Field(ge=1, le=100_000)]
+RetentionLimit = Annotated[Whole, Field(ge=1, le=100_000)]
 
 
 class ProjectChange(Body):
@@ -127,7 +133,7 @@ class UploadSourceBody(Body):
 class SourceFileBody(Body):
     path: Annotated[str, StringConstraints(min_length=1, max_length=1024)]
     sha256: Sha256
-    size: Annotated[int, Field(ge=0, le=FRAME_LIMIT_BYTES)]
+    size: Annotated[Whole, Field(ge=0, le=FRAME_LIMIT_BYTES)]
     is_executable: bool = False
 
 
@@ -239,7 +245,7 @@ class NewShareLink(Body):
 
 
 class Acknowledgement(Body):
-    version: Annotated[int, Field(ge=0, le=2**63 - 1)]
+    version: Annotated[Whole, Field(ge=0, le=2**63 - 1)]
 
 
 class Query(BaseModel):

@@ -54,6 +54,22 @@ async def test_a_project_that_can_not_be(api: Api, body: Any, field: str) -> Non
     assert (await api.ask("GET", "/api/projects"))[1]["items"] == []
 
 
+@pytest.mark.parametrize("number", [30, 30.0])
+async def test_a_whole_number_is_an_integer_however_it_is_written(api: Api, number: float) -> None:
+    project = await api.project()
+    path = f"/api/projects/{project.name}/retention"
+    status, saved = await api.ask("PATCH", path, json={"preview_days": number})
+    assert (status, saved["preview_days"]) == (200, 30)
+
+
+@pytest.mark.parametrize("number", [30.5, "30", True, 0.0, 1e308])
+async def test_what_is_no_whole_number_is_refused(api: Api, number: Any) -> None:
+    project = await api.project()
+    path = f"/api/projects/{project.name}/retention"
+    status, problem = await api.ask("PATCH", path, json={"preview_days": number})
+    assert (status, [item["field"] for item in problem["problems"]]) == (400, ["preview_days"])
+
+
 def upload(**file: Any) -> dict[str, Any]:
     return {"source": {"kind": "upload"}, "files": [{**file_of("a", b""), **file}]}
 
