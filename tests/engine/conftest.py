@@ -18,7 +18,7 @@ from pathlib import Path
 
 import pytest
 from tests.engine import probes
-from tests.engine.pairs import trusting, write_pair
+from tests.pairs import trusting, write_pair
 from tests.ports import pick_port
 
 RUN = Path(__file__).with_name("run_edge.py")

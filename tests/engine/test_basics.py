@@ -10,7 +10,7 @@ import pytest
 from tests.engine import probes
 from tests.engine.conftest import BOTH_WAYS, StartEdge, wait_until
 from tests.engine.engines import DIFFERENCES
-from tests.engine.pairs import trusting, write_pair
+from tests.pairs import trusting, write_pair
 
 from vclone_edge.tls import Certificates
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from tests.engine.conftest import StartEdge
 from tests.engine.engines import H2SPEC_CLEAR
-from tests.engine.pairs import write_pair
+from tests.pairs import write_pair
 
 pytestmark = pytest.mark.h2spec
 

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from tests.engine import probes
 from tests.engine.conftest import BOTH_WAYS, MIB, StartEdge, wait_until
-from tests.engine.pairs import trusting, write_pair
+from tests.pairs import trusting, write_pair
 
 from vclone_edge.lane import ANSWER_HEAD_BYTES, BODY_BYTES, may_ask, pack, read_head, unpack, write_answer
 

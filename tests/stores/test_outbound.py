@@ -7,15 +7,11 @@ import ipaddress
 import ssl
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import aiohttp
 import pytest
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import NameOID
+from tests.pairs import trusting, write_pair
 from yarl import URL
 
 from vclone_core.errors import AddressRefused
@@ -170,10 +166,10 @@ async def test_other_ports_need_permission() -> None:
 
 
 async def test_host_and_tls_name_are_the_original_ones(tmp_path: Path) -> None:
-    server, trusting = make_tls("api.example", tmp_path)
+    server, client_tls = make_tls("api.example", tmp_path)
     async with (
         canary(server) as local,
-        outbound(["127.0.0.1"], allow=f"*.example:{local.port}", tls=trusting) as client,
+        outbound(["127.0.0.1"], allow=f"*.example:{local.port}", tls=client_tls) as client,
     ):
         assert await ask(client, f"https://api.example:{local.port}/") == (200, b"hi")
         assert local.names == ["api.example"]
@@ -198,26 +194,7 @@ async def test_addresses_for_programs_that_connect_by_themselves() -> None:
 
 def make_tls(name: str, folder: Path) -> tuple[ssl.SSLContext, ssl.SSLContext]:
     """Return a server's context for a name, and a client's that trusts it."""
-    key = ec.generate_private_key(ec.SECP256R1())
-    subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
-    now = datetime.now(UTC)
-    certificate = (
-        x509.CertificateBuilder()
-        .subject_name(subject)
-        .issuer_name(subject)
-        .public_key(key.public_key())
-        .serial_number(x509.random_serial_number())
-        .not_valid_before(now - timedelta(days=1))
-        .not_valid_after(now + timedelta(days=1))
-        .add_extension(x509.SubjectAlternativeName([x509.DNSName(name)]), critical=False)
-        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
-        .sign(key, hashes.SHA256())
-    )
-    pem = certificate.public_bytes(serialization.Encoding.PEM)
-    secret = key.private_bytes(
-        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-    )
-    (folder / "both.pem").write_bytes(pem + secret)
+    write_pair(folder, "server", name)
     server = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    server.load_cert_chain(folder / "both.pem")
-    return server, ssl.create_default_context(cadata=pem.decode())
+    server.load_cert_chain(folder / "server.crt", folder / "server.key")
+    return server, trusting(folder)

@@ -1,4 +1,4 @@
-"""Certificates with their keys, for edges under test and the clients that trust them."""
+"""Certificates with their keys, for servers under test and the clients that trust them."""
 
 from __future__ import annotations
 
