@@ -115,9 +115,8 @@ async def list_aliases(call: Call) -> AliasList:
 async def set_alias(call: Call, host: str) -> AliasSwitch:
     """Point a host at a ready deployment: a free one below the base domain, or a proved domain of its project."""
     body: AliasChange = call.body
-    found = await deployments.find_deployment(call.platform, call.actor, body.deployment)
-    alias, receipts = await aliases.set_alias(call.platform, call.actor, host, found.id)
-    call.change.facts |= {"host": alias.host, "deployment": found.id}
+    alias, receipts = await aliases.set_alias(call.platform, call.actor, host, body.deployment)
+    call.change.facts |= {"host": alias.host, "deployment": alias.deployment_id}
     return {"alias": shape_alias(alias, call.platform.settings), "receipts": shape_receipts(receipts)}
 
 

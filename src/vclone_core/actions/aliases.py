@@ -26,16 +26,16 @@ ALIASES_LIMIT: Final = 100
 
 
 async def set_alias(
-    platform: Platform, actor: Actor, host: str, deployment_id: str
+    platform: Platform, actor: Actor, host: str, id_or_host: str
 ) -> tuple[Alias, tuple[EdgeReceipt, ...]]:
     """Point a host at a ready deployment: a free one below the base domain, or a proved domain of its project.
 
-    A host that shows that deployment already stays as it is. Returns the alias, and what the connected edges said of
-    the move within two seconds. Raises `InvalidFields` for a host that nobody can choose, `Conflict` for one that is
-    taken, `WrongState` for a deployment that isn't ready.
+    The deployment is named by its id or by a host that shows it. A host that shows that deployment already stays as
+    it is. Returns the alias, and what the connected edges said of the move within two seconds. Raises `InvalidFields`
+    for a host that nobody can choose, `Conflict` for one that is taken, `WrongState` for a deployment that isn't ready.
     """
     require(actor, "change aliases")
-    deployment = await records.fetch_deployment(platform.db, actor, deployment_id)
+    deployment = await records.fetch_deployment(platform.db, actor, id_or_host)
     if deployment is None:
         raise NotFound(what="deployment")
     host = parse_alias(host, platform.settings.base_domain)
