@@ -41,8 +41,9 @@ def _whole(number: object) -> object:
 
 
 ProjectName = Annotated[str, AfterValidator(_project_name)]
-# JSON knows numbers only: 30.0 is the integer 30 (JSON Schema 2020-12, Validation, 6.1.1).
-Whole = Annotated[int, BeforeValidator(_whole)]
+# JSON knows numbers only: 30.0 is the integer 30 (JSON Schema 2020-12, Validation, 6.1.1). It stands after the limits,
+# which the document doesn't tell otherwise.
+IsWhole: Final = BeforeValidator(_whole)
 Cursor = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_-]{1,600}\.[A-Za-z0-9_-]{22}$")]
 Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
 Model = TypeVar("Model", bound=BaseModel)
@@ -81,7 +82,7 @@ class NewProject(Body):
     settings: ProjectSettingsBody = ProjectSettingsBody()
 
 
-RetentionLimit = Annotated[Whole, Field(ge=1, le=100_000)]
+RetentionLimit = Annotated[int, Field(ge=1, le=100_000), IsWhole]
 
 
 class ProjectChange(Body):
@@ -133,7 +134,7 @@ class UploadSourceBody(Body):
 class SourceFileBody(Body):
     path: Annotated[str, StringConstraints(min_length=1, max_length=1024)]
     sha256: Sha256
-    size: Annotated[Whole, Field(ge=0, le=FRAME_LIMIT_BYTES)]
+    size: Annotated[int, Field(ge=0, le=FRAME_LIMIT_BYTES), IsWhole]
     is_executable: bool = False
 
 
@@ -245,7 +246,7 @@ class NewShareLink(Body):
 
 
 class Acknowledgement(Body):
-    version: Annotated[Whole, Field(ge=0, le=2**63 - 1)]
+    version: Annotated[int, Field(ge=0, le=2**63 - 1), IsWhole]
 
 
 class Query(BaseModel):
