@@ -131,6 +131,9 @@ class Settings(BaseSettings):
         default_factory=dict, description='Options of the runner, JSON: `{"env.NPM_CONFIG_REGISTRY": "…"}`.'
     )
     worker_slots: int = Field(2, ge=1, le=64, description="Builds at once per worker.")
+    worker_beat: Path | None = Field(
+        None, description="File that a worker touches every two seconds while it is well; for health checks."
+    )
     project_slots: int = Field(1, ge=1, le=64, description="Builds at once per project.")
     build_timeout_s: float = Field(900.0, ge=10, le=2700, description="Wall clock limit of one build.")
     build_memory_mib: int = Field(2048, ge=64, description="Memory of one build, in MiB.")

@@ -47,6 +47,17 @@ PLUGINS = {
                 wanted.unlink()
                 os._exit(9)
         """,
+    "keeps_the_worker": """
+        import ctypes, os
+        from pathlib import Path
+
+        @hookimpl
+        def build_plan(plan):
+            wanted = Path(os.environ["HOME"], "keep-the-worker")
+            if wanted.exists():
+                wanted.unlink()
+                ctypes.PyDLL(None).sleep(3600)
+        """,
     "blocks_when_told": """
         import time
 
@@ -90,6 +101,13 @@ def test_a_platform_serves_and_builds_beside_bad_plugins(tmp_path: Path, site: W
         third = platform.ask("deploy", str(site("shop", {"index.html": "third"})))
         assert third["state"] == "ready" and platform.ask("inspect", third["deployment_id"])["attempt"] == 2
         assert platform.ask("status")["services"]["worker"]["restarts"] == 1
+
+        # One that keeps the interpreter's lock as well, though it doesn't end.
+        (platform.home / "keep-the-worker").touch()
+        fourth = platform.ask("deploy", str(site("shop", {"index.html": "fourth"})))
+        assert fourth["state"] == "ready" and platform.ask("inspect", fourth["deployment_id"])["attempt"] == 2
+        assert platform.ask("status")["services"]["worker"]["restarts"] == 2
+        assert "keeps_the_worker.py" in (logs / "worker.log").read_text()
 
         # An event in the API: whose C function keeps the lock, so that nothing in the process can help.
         before = platform.service_pids()["api"]

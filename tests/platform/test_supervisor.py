@@ -14,8 +14,10 @@ from pathlib import Path
 
 import pytest
 
+from vclone_core.build.worker import beating
 from vclone_core.embedded.children import Command
 from vclone_core.embedded.logfiles import cut_log, open_log, read_tail
+from vclone_core.embedded.members import touched
 from vclone_core.embedded.supervisor import Member, Supervisor
 from vclone_core.errors import ChildEnded
 from vclone_core.rules.restarts import LONGEST_WAIT_S, MOST_QUICK_ENDS, GiveUp, Restart, plan_restart
@@ -270,3 +272,21 @@ async def test_a_member_that_answers_now_and_then_stays(tmp_path: Path, monkeypa
     await until(lambda: len(asked) > 30)
     assert supervisor.running["busy"].restarts == 0
     await supervisor.stop()
+
+
+async def test_a_beat_is_seen_until_the_loop_that_makes_it_stops(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("vclone_core.build.worker.BEAT_S", 0.01)
+    is_beating = touched(tmp_path / "worker.beat")
+    assert not await is_beating()
+    async with beating(tmp_path / "worker.beat"):
+        for _ in range(3):
+            await asyncio.sleep(0.2)
+            assert await is_beating()
+        time.sleep(0.2)
+        await is_beating()
+        time.sleep(0.2)
+        assert not await is_beating()
+    async with beating(tmp_path / "no such folder" / "worker.beat"), beating(None):
+        await asyncio.sleep(0.05)  # it is logged, and the worker goes on

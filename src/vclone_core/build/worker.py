@@ -10,7 +10,8 @@ import os
 import secrets
 import signal
 import socket
-from collections.abc import Awaitable, Callable, Collection, Coroutine
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Coroutine
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any, Final
 
@@ -38,6 +39,8 @@ Reap = Callable[[Path, Held], Awaitable[None]]
 POLL_S: Final = 2.0
 REAP_S: Final = 5.0
 COLLECT_LOOK_S: Final = 300.0
+# Often enough for `embedded/supervisor.py`, which looks every five seconds.
+BEAT_S: Final = 2.0
 # After an error nobody expected, before the next look.
 REST_S: Final = 1.0
 
@@ -49,7 +52,7 @@ def main(settings: Settings) -> None:
 
 async def serve(settings: Settings) -> None:
     """Open the platform and run one worker on it, with the build pipeline and the runner of the settings."""
-    async with open_platform(settings) as platform:
+    async with beating(settings.worker_beat), open_platform(settings) as platform:
         runner: BuildRunner = platform.plugins.make(
             "build_runners", settings.runner, RunnerConfig(options=settings.runner_options)
         )
@@ -62,6 +65,27 @@ async def serve(settings: Settings) -> None:
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, worker.stop)
         await worker.run()
+
+
+async def _beat(path: Path) -> None:
+    while True:
+        try:
+            path.touch()  # noqa: ASYNC240 - in a thread it would wait behind work that is only slow
+        except OSError as error:
+            log.warning("beat.missed", path=path, why=str(error))
+        await asyncio.sleep(BEAT_S)
+
+
+@asynccontextmanager
+async def beating(path: Path | None) -> AsyncIterator[None]:
+    """Touch a file again and again for as long as this process's loop turns; None: do nothing."""
+
+    task = asyncio.create_task(_beat(path), name="beat") if path is not None else None
+    try:
+        yield
+    finally:
+        if task is not None:
+            task.cancel()
 
 
 def pipeline_with(platform: Platform, runner: BuildRunner) -> RunBuild:

@@ -98,6 +98,7 @@ class Up:
             "store": settings.store or f"file://{self.folder.objects}",
             "secret_key": settings.secret_key.get_secret_value() or secrets["secret_key"],
             "edge_token": settings.edge_token.get_secret_value() or secrets["edge_token"],
+            "worker_beat": str((settings.worker_beat or self.run_dir / "worker.beat").absolute()),
             "secrets_path": str(settings.secrets_path or self.folder.path / "secrets.json"),
         }
         if settings.plugins_dir is not None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -107,7 +107,12 @@ class Gate:
 def own_processes(settings: Settings, environ: Mapping[str, str], cwd: Path, gate: Gate) -> tuple[Member, ...]:
     """Return api, edge and worker: this program again, told everything by `environ`, never by arguments."""
 
-    def member(name: str, is_ready_at: tuple[str, int, str, str] | None, stop_s: float) -> Member:
+    def member(
+        name: str,
+        is_ready_at: tuple[str, int, str, str] | None,
+        stop_s: float,
+        is_answering: Callable[[], Awaitable[bool]] | None,
+    ) -> Member:
         hidden = _NOT_FOR_EDGE if name == "edge" else ()
         env = {key: value for key, value in environ.items() if key not in hidden}
         argv = (sys.executable, "-P", "-m", "vclone_core.cli", name, "--supervised", str(os.getpid()))
@@ -115,27 +120,43 @@ def own_processes(settings: Settings, environ: Mapping[str, str], cwd: Path, gat
         async def is_ready(_pid: int) -> bool:
             return is_ready_at is None or await answers(*is_ready_at)
 
-        async def is_answering() -> bool:
-            assert is_ready_at is not None
-            return await ask_status(*is_ready_at, within_s=PATIENCE_S) != 0
-
         return Member(
             name,
             lambda: Command(argv, env, cwd=cwd, stdin=gate.outside),
             is_ready,
             ready_s=READY_S,
             stop_s=stop_s,
-            # The edge looks after its workers itself, and must not fall because a flood of visitors keeps us out.
-            is_answering=is_answering if name == "api" else None,
+            is_answering=is_answering,
             tells_where=True,
         )
 
+    health = (settings.api_host, settings.api_port, "/api/health", "localhost")
+
+    async def is_api_answering() -> bool:
+        return await ask_status(*health, within_s=PATIENCE_S) != 0
+
     return (
-        member("api", (settings.api_host, settings.api_port, "/api/health", "localhost"), 5.0),
-        # A malformed host: the app refuses it by itself, so an edge is ready also while the API is away.
-        member("edge", (settings.edge_host, settings.edge_port, "/", "ready..invalid"), 10.0),
-        member("worker", None, 8.0),
+        member("api", health, 5.0, is_api_answering),
+        # A malformed host: the app refuses it by itself, so an edge is ready also while the API is away. It looks after
+        # its workers itself, and must not fall because a flood of visitors keeps us out.
+        member("edge", (settings.edge_host, settings.edge_port, "/", "ready..invalid"), 10.0, None),
+        member("worker", None, 8.0, touched(Path(environ["VCLONE_WORKER_BEAT"]))),
     )
+
+
+def touched(path: Path) -> Callable[[], Awaitable[bool]]:
+    """Return a question: whether a file was touched since the question before. No clock is asked."""
+    before = 0
+
+    async def is_touched() -> bool:
+        nonlocal before
+        try:
+            before, last = path.stat().st_mtime_ns, before  # noqa: ASYNC240 - of a file of this run
+        except OSError:
+            return False
+        return before != last
+
+    return is_touched
 
 
 async def answers(host: str, port: int, path: str, asked_host: str) -> bool:
