@@ -25,7 +25,7 @@ test: setup  ## Run the tests that need this machine only; PYTEST holds more opt
 	@$(PYTHON) -m pytest -q -n 3 --dist loadfile -m "not ($(OUTSIDE) or $(SLOWEST))" $(PYTEST)
 
 test-all: setup  ## Run those that start whole platforms, Chromium, MinIO, Podman, or install from npm
-	@$(PYTHON) -m pytest -q -rs -n 2 --dist loadfile --timeout 300 -m "($(OUTSIDE)) and not ($(SLOWEST))" $(PYTEST)
+	@$(PYTHON) -m pytest -q -rs -n 3 --dist loadfile --timeout 300 -m "($(OUTSIDE)) and not ($(SLOWEST))" $(PYTEST)
 
 test-builds: setup  ## Install, build and visit real projects; VCLONE_TEST_RUNNER names the runner
 	@$(PYTHON) -m pytest -q -s tests/build/test_projects.py $(PYTEST)

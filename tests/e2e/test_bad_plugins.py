@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import textwrap
 import time
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
@@ -47,6 +48,16 @@ PLUGINS = {
                 wanted.unlink()
                 os._exit(9)
         """,
+    "blocks_when_told": """
+        import time
+
+        @hookimpl
+        async def alias_moved(alias):
+            time.sleep(3600)
+        """,
+}
+# A C function that is called with the interpreter's lock held: nothing in the process can help.
+KEEPERS = {
     "keeps_the_worker": """
         import ctypes, os
         from pathlib import Path
@@ -58,34 +69,31 @@ PLUGINS = {
                 wanted.unlink()
                 ctypes.PyDLL(None).sleep(3600)
         """,
-    "blocks_when_told": """
-        import time
-
-        @hookimpl
-        async def alias_moved(alias):
-            time.sleep(3600)
-        """,
-    "keeps_the_interpreter": """
+    "keeps_the_api": """
         import ctypes, os
         from pathlib import Path
 
         @hookimpl
         async def alias_moved(alias):
-            wanted = Path(os.environ["HOME"], "keep-it")
+            wanted = Path(os.environ["HOME"], "keep-the-api")
             if wanted.exists():
                 wanted.unlink()
-                ctypes.PyDLL(None).sleep(3600)  # a C function that is called with the lock held
+                ctypes.PyDLL(None).sleep(3600)
         """,
 }
 
 
+def write_plugins(folder: Path, sources: Mapping[str, str]) -> str:
+    folder.mkdir()
+    for name, source in sources.items():
+        (folder / f"{name}.py").write_text("from vclone_core import hookimpl\n" + textwrap.dedent(source))
+    return str(folder)
+
+
 @pytest.mark.timeout(500)
 def test_a_platform_serves_and_builds_beside_bad_plugins(tmp_path: Path, site: WriteSite) -> None:
-    folder = tmp_path / "plugins"
-    folder.mkdir()
-    for name, source in PLUGINS.items():
-        (folder / f"{name}.py").write_text("from vclone_core import hookimpl\n" + textwrap.dedent(source))
-    with running_platform(tmp_path / "home", plugins_dir=str(folder), lease_s="6") as platform:
+    folder = write_plugins(tmp_path / "plugins", PLUGINS)
+    with running_platform(tmp_path / "home", plugins_dir=folder, lease_s="6") as platform:
         made = platform.ask("deploy", str(site("shop", {"index.html": "first"})), "--prod")
         assert made["state"] == "ready" and platform.fetch(made["url"] + "/").text == "first"
         again = platform.ask("deploy", str(site("shop", {"index.html": "second"})), "--prod")
@@ -101,24 +109,33 @@ def test_a_platform_serves_and_builds_beside_bad_plugins(tmp_path: Path, site: W
         third = platform.ask("deploy", str(site("shop", {"index.html": "third"})))
         assert third["state"] == "ready" and platform.ask("inspect", third["deployment_id"])["attempt"] == 2
         assert platform.ask("status")["services"]["worker"]["restarts"] == 1
+        assert platform.stop() == 0
 
-        # One that keeps the interpreter's lock as well, though it doesn't end.
+
+@pytest.mark.timeout(500)
+def test_a_process_that_hangs_for_good_is_replaced(tmp_path: Path, site: WriteSite) -> None:
+    folder = write_plugins(tmp_path / "plugins", KEEPERS)
+    with running_platform(tmp_path / "home", plugins_dir=folder, lease_s="6") as platform:
+        logs = platform.home / "data/logs"
+        first = platform.ask("deploy", str(site("shop", {"index.html": "first"})), "--prod")
+
+        # In the middle of a build, which begins again in the next worker.
         (platform.home / "keep-the-worker").touch()
-        fourth = platform.ask("deploy", str(site("shop", {"index.html": "fourth"})))
-        assert fourth["state"] == "ready" and platform.ask("inspect", fourth["deployment_id"])["attempt"] == 2
-        assert platform.ask("status")["services"]["worker"]["restarts"] == 2
+        second = platform.ask("deploy", str(site("shop", {"index.html": "second"})), "--prod")
+        assert second["state"] == "ready" and platform.ask("inspect", second["deployment_id"])["attempt"] == 2
+        assert platform.ask("status")["services"]["worker"]["restarts"] == 1
         assert "keeps_the_worker.py" in (logs / "worker.log").read_text()
 
-        # An event in the API: whose C function keeps the lock, so that nothing in the process can help.
+        # In the middle of a request.
         before = platform.service_pids()["api"]
-        (platform.home / "keep-it").touch()
+        (platform.home / "keep-the-api").touch()
         rolling = platform.begin("rollback", "shop")
         deadline = time.monotonic() + 150
         while (now := platform.ask("status")["services"]["api"])["pid"] == before or now["state"] != "running":
-            assert platform.fetch(again["url"] + "/").text == "second"  # the edge doesn't need it
+            assert platform.fetch(first["url"] + "/").text == "first"  # the edge doesn't need it
             assert time.monotonic() < deadline, platform.all_logs()
             time.sleep(0.5)
         rolling.communicate(timeout=60)
-        assert "keeps_the_interpreter.py" in (logs / "api.log").read_text()
+        assert "keeps_the_api.py" in (logs / "api.log").read_text()
         assert platform.ask("ls", "shop")["items"]
         assert platform.stop() == 0
