@@ -12,6 +12,7 @@ import sys
 import time
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -57,6 +58,29 @@ async def test_puts_and_deletes_of_one_folder_at_once(store: FolderStore) -> Non
 
     await asyncio.gather(*(turn(str(number)) for number in range(8)))
     assert files_below(store.root) == ["~incoming"]
+
+
+async def test_a_folder_that_goes_between_two_looks_is_made_again(
+    store: FolderStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another put made it, and a delete took it away before it was looked at."""
+    make, is_late = Path.mkdir, [True]
+
+    def mkdir(folder: Path, *args: Any, **named: Any) -> None:
+        if folder.name == "b" and is_late:
+            is_late.clear()
+            raise FileExistsError
+        make(folder, *args, **named)
+
+    monkeypatch.setattr(Path, "mkdir", mkdir)
+    assert await store.put("a/b/c", b"x", size=1) is True
+    assert not is_late
+
+
+async def test_a_link_to_nothing_is_no_folder(store: FolderStore) -> None:
+    (store.root / "a").symlink_to(store.root / "nothing")
+    with pytest.raises(Invalid, match="lies below one"):
+        await store.put("a/b", b"x", size=1)
 
 
 async def test_failed_puts_leave_no_draft(store: FolderStore) -> None:
@@ -122,6 +146,7 @@ async def test_a_kill_in_the_middle_of_many_puts_leaves_whole_objects(store: Fol
 WRITER = """
 import asyncio, sys
 from pathlib import Path
+from typing import Any
 from vclone_store_local import FolderStore
 
 async def main():
@@ -212,6 +237,7 @@ def test_urls_that_name_no_folder(url: str) -> None:
 FILL = """
 import asyncio
 from pathlib import Path
+from typing import Any
 from vclone_core import errors
 from vclone_store_local import FolderStore
 

@@ -119,13 +119,17 @@ def _collision(target: Path) -> errors.Invalid:
 
 
 def make_folder(root: Path, folder: Path) -> None:
-    """Make `folder` and its parents below `root`, each durably."""
+    """Make `folder` and its parents below `root`, each durably; `delete` may have removed it again on return."""
     if folder == root:
         return
     try:
         folder.mkdir(mode=0o700)
     except FileExistsError:
-        if not folder.is_dir():
+        try:
+            is_folder = stat.S_ISDIR(folder.stat().st_mode)
+        except FileNotFoundError:
+            is_folder = not folder.is_symlink()  # one that was there a moment ago
+        if not is_folder:
             raise _collision(folder) from None
     except NotADirectoryError:
         raise _collision(folder) from None
