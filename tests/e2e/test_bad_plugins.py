@@ -10,6 +10,18 @@ from pathlib import Path
 import pytest
 from tests.e2e.whole_platform import WriteSite, running_platform
 
+# Does it once for each time that the test asks for it, by a file.
+WHEN_TOLD = """
+import ctypes, os
+from pathlib import Path
+
+@hookimpl
+{hook}:
+    told = Path(os.environ["HOME"], "{told}")
+    if told.exists():
+        told.unlink()
+        {deed}
+"""
 # One file per way of being bad; what is built, served and told must not show it.
 PLUGINS = {
     "sleeps_in_its_import": "import time\ntime.sleep(3600)",
@@ -37,17 +49,7 @@ PLUGINS = {
         def detect_framework(paths):
             raise SystemExit(1)
         """,
-    "crashes_once": """
-        import os
-        from pathlib import Path
-
-        @hookimpl
-        def build_plan(plan):
-            wanted = Path(os.environ["HOME"], "crash-it")
-            if wanted.exists():
-                wanted.unlink()
-                os._exit(9)
-        """,
+    "crashes_once": WHEN_TOLD.format(hook="def build_plan(plan)", told="crash-it", deed="os._exit(9)"),
     "blocks_when_told": """
         import time
 
@@ -57,29 +59,10 @@ PLUGINS = {
         """,
 }
 # A C function that is called with the interpreter's lock held: nothing in the process can help.
+KEEP = "ctypes.PyDLL(None).sleep(3600)"
 KEEPERS = {
-    "keeps_the_worker": """
-        import ctypes, os
-        from pathlib import Path
-
-        @hookimpl
-        def build_plan(plan):
-            wanted = Path(os.environ["HOME"], "keep-the-worker")
-            if wanted.exists():
-                wanted.unlink()
-                ctypes.PyDLL(None).sleep(3600)
-        """,
-    "keeps_the_api": """
-        import ctypes, os
-        from pathlib import Path
-
-        @hookimpl
-        async def alias_moved(alias):
-            wanted = Path(os.environ["HOME"], "keep-the-api")
-            if wanted.exists():
-                wanted.unlink()
-                ctypes.PyDLL(None).sleep(3600)
-        """,
+    "keeps_the_worker": WHEN_TOLD.format(hook="def build_plan(plan)", told="keep-the-worker", deed=KEEP),
+    "keeps_the_api": WHEN_TOLD.format(hook="async def alias_moved(alias)", told="keep-the-api", deed=KEEP),
 }
 
 

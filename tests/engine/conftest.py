@@ -206,7 +206,7 @@ def start_edge(tmp_path: Path, engine: str, is_tls: bool, certificates: Path) ->
         edge = Edge(process, port, tls_port, log, trusting(certificates) if is_tls else None)
         started.append(edge)
         if ready:
-            workers = int(str(settings.get("edge_workers", 1)))
+            workers = int(settings.get("edge_workers", 1))
             wait_until(lambda: edge.log_text().count("worker.ready") >= workers or process.poll() is not None, 60)
             assert process.poll() is None, edge.log_text()
         return edge

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import shutil
 import signal
 import sys
 import textwrap
@@ -19,7 +20,7 @@ from vclone_core.embedded.children import Command
 from vclone_core.embedded.logfiles import cut_log, open_log, read_tail
 from vclone_core.embedded.members import touched
 from vclone_core.embedded.supervisor import Member, Supervisor
-from vclone_core.errors import ChildEnded
+from vclone_core.errors import BadSettings, ChildEnded
 from vclone_core.rules.restarts import LONGEST_WAIT_S, MOST_QUICK_ENDS, GiveUp, Restart, plan_restart
 
 pytestmark = pytest.mark.processes
@@ -279,7 +280,6 @@ async def test_a_beat_is_seen_until_the_loop_that_makes_it_stops(
 ) -> None:
     monkeypatch.setattr("vclone_core.build.worker.BEAT_S", 0.01)
     is_beating = touched(tmp_path / "worker.beat")
-    assert not await is_beating()
     async with beating(tmp_path / "worker.beat"):
         for _ in range(3):
             await asyncio.sleep(0.2)
@@ -288,5 +288,27 @@ async def test_a_beat_is_seen_until_the_loop_that_makes_it_stops(
         await is_beating()
         time.sleep(0.2)
         assert not await is_beating()
-    async with beating(tmp_path / "no such folder" / "worker.beat"), beating(None):
-        await asyncio.sleep(0.05)  # it is logged, and the worker goes on
+
+
+async def test_a_beat_that_somebody_tidied_away_ends_no_worker(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, logged: Callable[[], str]
+) -> None:
+    monkeypatch.setattr("vclone_core.build.worker.BEAT_S", 0.01)
+    folder = tmp_path / "run"
+    folder.mkdir()
+    is_beating = touched(folder / "worker.beat")
+    async with beating(folder / "worker.beat"):
+        assert await is_beating()
+        shutil.rmtree(folder)
+        for _ in range(3):
+            await asyncio.sleep(0.05)
+            assert await is_beating()
+        assert logged().count("beat.missed") == 1
+        folder.mkdir()
+        await until((folder / "worker.beat").exists)
+
+
+async def test_a_beat_that_can_not_be_written_is_told_at_the_start(tmp_path: Path) -> None:
+    with pytest.raises(BadSettings, match="VCLONE_WORKER_BEAT"):
+        async with beating(tmp_path / "no such folder" / "worker.beat"):
+            pass

@@ -146,7 +146,6 @@ async def test_a_kill_in_the_middle_of_many_puts_leaves_whole_objects(store: Fol
 WRITER = """
 import asyncio, sys
 from pathlib import Path
-from typing import Any
 from vclone_store_local import FolderStore
 
 async def main():
@@ -237,7 +236,6 @@ def test_urls_that_name_no_folder(url: str) -> None:
 FILL = """
 import asyncio
 from pathlib import Path
-from typing import Any
 from vclone_core import errors
 from vclone_store_local import FolderStore
 

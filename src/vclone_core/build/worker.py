@@ -23,7 +23,7 @@ from vclone_core.build.holding import END_S, RunBuild, hold
 from vclone_core.build.logsink import LogSink
 from vclone_core.build.opening import open_build
 from vclone_core.build.pipeline import run_build
-from vclone_core.errors import Unavailable
+from vclone_core.errors import BadSettings, Unavailable
 from vclone_core.log import get_log
 from vclone_core.models import BuildLimits, Claim, Manifest
 from vclone_core.protocols import BuildRunner, Held, RunnerConfig
@@ -67,25 +67,42 @@ async def serve(settings: Settings) -> None:
         await worker.run()
 
 
+def _touch(path: Path) -> None:
+    """On the loop itself: in a thread it would wait behind work that is only slow."""
+    path.touch()
+
+
 async def _beat(path: Path) -> None:
+    is_missed = False
     while True:
-        try:
-            path.touch()  # noqa: ASYNC240 - in a thread it would wait behind work that is only slow
-        except OSError as error:
-            log.warning("beat.missed", path=path, why=str(error))
         await asyncio.sleep(BEAT_S)
+        try:
+            _touch(path)
+            is_missed = False
+        except OSError as error:
+            if not is_missed:
+                log.warning("beat.missed", path=str(path), why=str(error))
+            is_missed = True
 
 
 @asynccontextmanager
 async def beating(path: Path | None) -> AsyncIterator[None]:
-    """Touch a file again and again for as long as this process's loop turns; None: do nothing."""
+    """Touch a file again and again for as long as this process's loop turns; None: do nothing.
 
-    task = asyncio.create_task(_beat(path), name="beat") if path is not None else None
+    Raises `BadSettings` where that can't be done: whoever looks at it would take the worker for dead.
+    """
+    if path is None:
+        yield
+        return
+    try:
+        _touch(path)
+    except OSError as error:
+        raise BadSettings(problems=f"VCLONE_WORKER_BEAT names a file that can't be written: {error}.") from None
+    task = asyncio.create_task(_beat(path), name="beat")
     try:
         yield
     finally:
-        if task is not None:
-            task.cancel()
+        task.cancel()
 
 
 def pipeline_with(platform: Platform, runner: BuildRunner) -> RunBuild:

@@ -145,7 +145,10 @@ def own_processes(settings: Settings, environ: Mapping[str, str], cwd: Path, gat
 
 
 def touched(path: Path) -> Callable[[], Awaitable[bool]]:
-    """Return a question: whether a file was touched since the question before. No clock is asked."""
+    """Return a question: whether a file was touched since the question before. No clock is asked.
+
+    One that isn't there tells nothing: a worker is not to be ended because somebody tidied up.
+    """
     before = 0
 
     async def is_touched() -> bool:
@@ -153,7 +156,7 @@ def touched(path: Path) -> Callable[[], Awaitable[bool]]:
         try:
             before, last = path.stat().st_mtime_ns, before  # noqa: ASYNC240 - of a file of this run
         except OSError:
-            return False
+            return True
         return before != last
 
     return is_touched
