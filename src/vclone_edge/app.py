@@ -31,10 +31,12 @@ from vclone_edge.accesslog import Line
 from vclone_edge.extents import Extent, cut_extent, find_extent
 from vclone_edge.flow import Settled, build_authority, read_request, settle
 from vclone_edge.https import Https
+from vclone_edge.lane import Whole
 from vclone_edge.metrics import TYPE as METRICS_TYPE
 from vclone_edge.metrics import format_metrics
 from vclone_edge.parts import EdgeParts, build_parts
 from vclone_edge.peers import lookup
+from vclone_edge.remembered import HIT, without
 from vclone_edge.stream import (
     WHOLE_BYTES,
     ClientGone,
@@ -43,7 +45,6 @@ from vclone_edge.stream import (
     Send,
     StreamAborted,
     drain_body,
-    send_bytes,
     send_memory,
     send_object,
 )
@@ -52,7 +53,6 @@ READY_PATH: Final = "/.well-known/vclone/ready"
 METRICS_PATH: Final = "/.well-known/vclone/metrics"
 LOOPBACK_HOSTS: Final = frozenset({"127.0.0.1", "localhost", "[::1]"})
 LOOPBACK_CLIENTS: Final = frozenset({"127.0.0.1", "::1"})
-HIT: Final = (b"x-vclone-cache", b"HIT")
 MISS: Final = (b"x-vclone-cache", b"MISS")
 STALE: Final = (b"x-vclone-cache", b"STALE")
 _CLOSE: Final = (b"connection", b"close")
@@ -75,44 +75,39 @@ class EdgeApp:
             if whole is None:
                 await _Exchange(self.parts, scope, receive, send).run()
             else:
-                await send_bytes(send, *whole)
+                head, own, body = whole
+                headers = (*head.headers, *own)
+                await send({"type": "http.response.start", "status": head.status, "headers": headers})
+                await send({"type": "http.response.body", "body": body})
         elif scope["type"] == "lifespan":
             await _live(self.parts, receive, send)
         else:
             await send({"type": "websocket.close", "code": 1008})
 
-    def answer_now(self, scope: Mapping[str, Any], limit_bytes: int) -> tuple[int, Headers, bytes] | None:
-        """Return status, header fields and body of an answer that was given before; None: it isn't known, or larger.
+    def answer_now(self, scope: Mapping[str, Any], limit_bytes: int) -> Whole | None:
+        """Return an answer that was given before; None: it isn't known, or its body is of more than `limit_bytes`.
 
         It is counted and logged as sent. The same as `_Exchange` sends, for a tenth of the decisions.
         """
         parts = self.parts
-        recalled = parts.remembered.recall(scope)
-        if recalled is None or (recalled.hot is not None and len(recalled.hot.content) > limit_bytes):
+        recalled = parts.remembered.recall(scope, lookup(scope))
+        if recalled is None:
             return None
-        said: Headers = ()
-        if parts.https is not None:
-            peer = lookup(scope)
-            if not parts.https.passes(recalled.host, peer):
-                return None
-            said = parts.https.headers if peer.is_tls else ()
-        answer, hot, counters = recalled.answer, recalled.hot, parts.counters
-        given = _without(answer.headers, said) if said else answer.headers
-        request_id = parts.request_ids.next()
-        counters.requests += 1
-        named = (b"x-vclone-id", request_id.encode())
-        if hot is None:
-            headers, body = (*given, named, *said, HIT), answer.body
-        else:
+        host, head, body, hot = recalled
+        if len(body) > limit_bytes:
+            return None
+        counters, request_id = parts.counters, parts.request_ids.next()
+        named = (b"x-vclone-id", request_id)
+        own: Headers = (named,)
+        if hot is not None:
             counters.hot_hits += 1
-            headers, body = (*given, named, *said, HIT, hot.age()), bytes(hot.cut(answer.span))
-        if scope["method"] == "HEAD":
-            body = b""
-        counters.by_status[answer.status // 100] += 1
+            own = (named, hot.age())
+        counters.requests += 1
+        counters.by_status[head.status // 100] += 1
         counters.bytes_sent += len(body)
         if parts.access_log.is_on:
-            _log_request(parts, scope, request_id, recalled.host, answer.status, HIT[1].decode(), len(body), 0.0)
-        return answer.status, headers, body
+            _log_request(parts, scope, request_id.decode(), host, head.status, HIT[1].decode(), len(body), 0.0)
+        return head, own, body
 
 
 def build_app(parts: EdgeParts) -> EdgeApp:
@@ -155,7 +150,7 @@ class _Exchange:
         self.scope = scope
         self.receive = receive
         self.send = send
-        self.request_id = parts.request_ids.next()
+        self.request_id = parts.request_ids.next().decode()
         self.extra: Headers = ((b"x-vclone-id", self.request_id.encode()),)
         self.host = ""
         self.is_drained = False
@@ -324,12 +319,7 @@ class _Exchange:
 
 def _join(headers: Headers, extra: Headers) -> Headers:
     """Return the fields of a response: what the platform says stands in the place of what a rule says."""
-    return (*_without(headers, extra), *extra)
-
-
-def _without(headers: Headers, others: Headers) -> Headers:
-    taken = {name for name, _ in others}
-    return tuple(pair for pair in headers if pair[0] not in taken)
+    return (*without(headers, extra), *extra)
 
 
 def _log_request(

@@ -30,16 +30,21 @@ FILL_S: Final = 30.0
 log = get_log(__name__)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True, eq=False)
 class Hot:
     """A blob in memory; `filled_s` on the monotonic clock."""
 
     content: bytes
     filled_s: float
+    _age_s: int = -1
+    _age: tuple[bytes, bytes] = (b"age", b"")
 
     def age(self) -> tuple[bytes, bytes]:
         """Return the header field that says for how many seconds it has been here (RFC 9111 §5.1)."""
-        return b"age", b"%d" % (time.monotonic() - self.filled_s)
+        age_s = int(time.monotonic() - self.filled_s)
+        if age_s != self._age_s:
+            self._age_s, self._age = age_s, (b"age", b"%d" % age_s)
+        return self._age
 
     def cut(self, span: Span | None) -> bytes | memoryview:
         """Return the bytes of a span, which aren't copied; of None, all."""

@@ -220,7 +220,7 @@ class Front:
         """Return the workers that take connections, those with the fewest of ours first."""
         ready = self._roster.ready()
         if len(ready) > 1:
-            ready.sort(key=lambda worker: self.load[worker[0]])
+            return sorted(ready, key=lambda worker: self.load[worker[0]])
         return ready
 
     def wait_for_worker(self, arrival: Arrival) -> None:

@@ -13,28 +13,53 @@ import asyncio
 import re
 import struct
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from email.utils import formatdate
 from http import HTTPStatus
-from typing import Any, Final, cast
+from typing import Any, Final, TypeVar, cast
 
 HEAD_BYTES: Final = 8 * 1024
 # What a front may have to hold for a slow reader: together less than a pipe's buffer.
 ANSWER_HEAD_BYTES: Final = 16 * 1024
 BODY_BYTES: Final = 64 * 1024
 
-Whole = tuple[int, Sequence[tuple[bytes, bytes]], bytes]
-"""A response: status, header fields with the true Content-Length, body."""
+Data = TypeVar("Data", bytes, memoryview)
+Fields = Sequence[tuple[bytes, bytes]]
+
+
+class Head:
+    """Status and header fields that many responses share; their look in HTTP/1.1 is made when it is first asked for."""
+
+    __slots__ = ("_http1", "headers", "status")
+
+    def __init__(self, status: int, headers: Fields) -> None:
+        self.status = status
+        self.headers = headers
+        self._http1 = b""
+
+    @property
+    def http1(self) -> bytes:
+        """The status line and these fields, each line with its end."""
+        if not self._http1:
+            lines = [b"%b: %b\r\n" % pair for pair in self.headers]
+            self._http1 = _STATUS_LINES[self.status] + b"".join(lines)
+        return self._http1
+
+
+Whole = tuple[Head, Fields, bytes]
+"""A response: its head with the true Content-Length, the fields that are its own, its body."""
 AnswerNow = Callable[[Mapping[str, Any], int], Whole | None]
 """An app's answer to the request in a scope, with a body of so many bytes at most; None: not without awaiting."""
 
 _FRAME: Final = struct.Struct("=II")
-_TOKEN: Final = rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+"
-_HEAD: Final = re.compile(
-    rb"(GET|HEAD) (/[!\"$->@-~]*)(?:\?([!\"$-~]*))? HTTP/1\.1\r\n((?:"
-    + _TOKEN
-    + rb":[\t\x20-\x7e\x80-\xff]*\r\n)+)\r\n"
-)
+_LINE: Final = re.compile(rb"(GET|HEAD) (/[!\"$->@-~]*)(?:\?([!\"$-~]*))? HTTP/1\.1")
+_HOST: Final = re.compile(rb"[Hh][Oo][Ss][Tt]:[\t ]*([!-~]+)\r\n")
+_BLOCK: Final = re.compile(rb"(?:[!#$%&'*+.^_`|~0-9A-Za-z-]+:[\t\x20-\x7e\x80-\xff]*\r\n)*\r\n")
+# Clients say the same of themselves with one request after the other, so what that reads as is remembered.
+_BLOCKS_KEPT: Final = 2_048
+_BLOCK_KEPT_BYTES: Final = 2 * 1024
+_CLIENTS_KEPT: Final = 4_096
+_blocks: dict[bytes, Fields | None] = {}
 # What says something of the connection or of a body is for the engine.
 _ENGINES: Final = frozenset(
     {b"connection", b"content-length", b"expect", b"keep-alive", b"proxy-connection", b"te", b"trailer",
@@ -64,37 +89,42 @@ def pack(ticket: int, payload: bytes) -> bytes:
     return _FRAME.pack(ticket, len(payload)) + payload
 
 
-def unpack(buffer: bytearray) -> Iterator[tuple[int, bytes]]:
-    """Yield ticket and payload of every whole frame, and take them off the buffer."""
-    place, size = 0, len(buffer)
-    try:
-        while size - place >= _FRAME.size:
-            ticket, length = _FRAME.unpack_from(buffer, place)
-            end = place + _FRAME.size + length
-            if end > size:
-                break
-            yield ticket, bytes(buffer[place + _FRAME.size : end])
-            place = end
-    finally:
-        del buffer[:place]
+def unpack(data: Data) -> tuple[list[tuple[int, Data]], int]:
+    """Return ticket and payload of every whole frame that `data` begins with, and how many bytes they take.
+
+    The payloads are slices: of a memoryview, good as long as what is below it.
+    """
+    frames: list[tuple[int, Data]] = []
+    place, size = 0, len(data)
+    while (start := place + _FRAME.size) <= size:
+        ticket, length = _FRAME.unpack_from(data, place)
+        end = start + length
+        if end > size:
+            break
+        frames.append((ticket, data[start:end]))
+        place = end
+    return frames, place
 
 
 # The worker's end
 
 
-def read_head(head: bytes, client: str) -> dict[str, Any] | None:
+def read_head(head: bytes, client: tuple[str, int]) -> dict[str, Any] | None:
     """Return the ASGI scope of a plain GET or HEAD; None: it isn't one."""
-    match = _HEAD.fullmatch(head)
+    line, _, block = head.partition(b"\r\n")
+    match = _LINE.fullmatch(line)
     if match is None:
         return None
-    method, path, query, block = match.groups()
-    fields = []
-    for line in block.split(b"\r\n")[:-1]:
-        name, _, value = line.partition(b":")
-        name = name.lower()
-        if name in _ENGINES and not (name == b"connection" and value.strip().lower() == b"keep-alive"):
-            return None
-        fields.append((name, value.strip(b" \t")))
+    # Nearly always the first field, and the one that isn't the same with every request of a client.
+    host = _HOST.match(block)
+    fields = _read_block(block if host is None else block[host.end() :])
+    if fields is None:
+        return None
+    if host is not None:
+        fields = ((b"host", host[1]), *fields)
+    if not fields:
+        return None
+    method, path, query = match.groups()
     return {
         "type": "http",
         "http_version": "1.1",
@@ -103,29 +133,56 @@ def read_head(head: bytes, client: str) -> dict[str, Any] | None:
         "raw_path": path,
         "query_string": query or b"",
         "headers": fields,
-        "client": (client, 0),
+        "client": client,
     }
+
+
+def _read_block(block: bytes) -> Fields | None:
+    try:
+        return _blocks[block]
+    except KeyError:
+        fields = _parse_block(block)
+        if len(block) <= _BLOCK_KEPT_BYTES:
+            if len(_blocks) >= _BLOCKS_KEPT:
+                _blocks.clear()
+            _blocks[block] = fields
+        return fields
+
+
+def _parse_block(block: bytes) -> Fields | None:
+    """Return the fields, names in lower case, of lines with the empty one at their end; None: not for this way."""
+    if _BLOCK.fullmatch(block) is None:
+        return None
+    fields = []
+    for line in block.split(b"\r\n")[:-2]:
+        name, _, value = line.partition(b":")
+        name = name.lower()
+        if name in _ENGINES and not (name == b"connection" and value.strip().lower() == b"keep-alive"):
+            return None
+        fields.append((name, value.strip(b" \t")))
+    return tuple(fields)
 
 
 def write_answer(whole: Whole, date: bytes) -> bytes:
     """Return the response as HTTP/1.1; empty: it can't go this way."""
-    status, headers, body = whole
-    lines = [_STATUS_LINES[status], b"date: ", date, b"\r\n"]
-    for name, value in headers:
-        lines += (name, b": ", value, b"\r\n")
-    lines.append(b"\r\n")
-    head = b"".join(lines)
+    head, own, body = whole
+    lines = [head.http1, b"date: ", date]
+    for name, value in own:
+        lines += (b"\r\n", name, b": ", value)
+    lines.append(b"\r\n\r\n")
+    text = b"".join(lines)
     # A field that ends a line early would say things of its own.
-    if head.count(b"\n") != len(headers) + 3 or len(head) > ANSWER_HEAD_BYTES:
+    if text.count(b"\n") != len(head.headers) + len(own) + 3 or len(text) > ANSWER_HEAD_BYTES:
         return b""
-    return head + body
+    return text + body
 
 
 class _WorkersEnd(asyncio.Protocol):
     def __init__(self, folder: str, answer_now: AnswerNow) -> None:
         self.prefix = f"{folder}/"
         self.answer_now = answer_now
-        self.buffer = bytearray()
+        self.clients: dict[bytes, tuple[str, int]] = {}
+        self.rest = b""
         self.date_s = 0
         self.date = b""
 
@@ -133,19 +190,25 @@ class _WorkersEnd(asyncio.Protocol):
         self.transport = cast("asyncio.Transport", transport)  # uvloop's is none by its class
 
     def data_received(self, data: bytes) -> None:
-        self.buffer += data
-        self.transport.write(b"".join([pack(ticket, self.answer(asked)) for ticket, asked in unpack(self.buffer)]))
-
-    def answer(self, asked: bytes) -> bytes:
-        client, _, head = asked.partition(b"\n")
-        scope = read_head(head, self.prefix + client.decode())
-        whole = None if scope is None else self.answer_now(scope, BODY_BYTES)
-        if whole is None:
-            return b""
+        if self.rest:
+            data = self.rest + data
         now_s = int(time.time())
         if now_s != self.date_s:
             self.date_s, self.date = now_s, formatdate(now_s, usegmt=True).encode()
-        return write_answer(whole, self.date)
+        frames, taken = unpack(data)
+        self.rest = data[taken:]
+        self.transport.write(b"".join([pack(ticket, self.answer(asked)) for ticket, asked in frames]))
+
+    def answer(self, asked: bytes) -> bytes:
+        name, _, head = asked.partition(b"\n")
+        client = self.clients.get(name)
+        if client is None:
+            if len(self.clients) >= _CLIENTS_KEPT:
+                self.clients.clear()
+            client = self.clients[name] = (self.prefix + name.decode(), 0)
+        scope = read_head(head, client)
+        whole = None if scope is None else self.answer_now(scope, BODY_BYTES)
+        return b"" if whole is None else write_answer(whole, self.date)
 
 
 async def open_lane(socket_path: str, answer_now: AnswerNow) -> asyncio.Server:

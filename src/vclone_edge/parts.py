@@ -192,6 +192,7 @@ def build_parts(settings: Settings, plugins: Plugins) -> EdgeParts:
         disk = DiskTier(DiskCache(settings.data_dir / "edge" / "objects", limit_bytes=settings.edge_disk_bytes))
     manifests = Manifests(objects, disk)
     blobs = HotBlobs(objects, disk, limit_bytes=settings.edge_hot_bytes)
+    https = make_https(settings, plugins)
     return EdgeParts(
         settings=settings,
         edge_id=edge_id,
@@ -211,6 +212,6 @@ def build_parts(settings: Settings, plugins: Plugins) -> EdgeParts:
         disk=disk,
         control=ControlStream(api, resolver, manifests),
         access_log=AccessLog(is_on=settings.log_format == "json" or settings.log_level == "debug"),
-        remembered=Remembered(cache, manifests, blobs),
-        https=make_https(settings, plugins),
+        remembered=Remembered(cache, manifests, blobs, https),
+        https=https,
     )

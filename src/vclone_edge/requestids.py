@@ -1,4 +1,4 @@
-"""Request ids at the price of a request: `ids.build_id`'s spelling, made from ready-made pairs of characters."""
+"""Request ids at the price of a request: `ids.build_id`'s spelling, drawn once a millisecond and then counted."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from typing import Final
 
 from vclone_core.ids import ALPHABET, PREFIXES, RANDOM_BITS
 
-_PAIRS: Final = tuple(a + b for a in ALPHABET for b in ALPHABET)
-_PREFIX: Final = PREFIXES["request"] + "_"
-_DRAWN_BITS: Final = 50  # five pairs, drawn for every id; the other two random bits once a millisecond
+_PAIRS: Final = tuple((a + b).encode() for a in ALPHABET for b in ALPHABET)
+_PREFIX: Final = f"{PREFIXES['request']}_".encode()
+_COUNTED_BITS: Final = 10  # the last pair
 
 
 class RequestIds:
@@ -19,23 +19,19 @@ class RequestIds:
     def __init__(self) -> None:
         # Ids only have to differ: they guard nothing.
         self._random = random.Random()  # noqa: S311
-        self._unix_ms = 0
-        self._head = ""
+        self._good_until_s = 0.0
+        self._head = b""
+        self._count = 0
 
-    def next(self) -> str:
+    def next(self) -> bytes:
         """Return a new id."""
-        unix_ms = time.time_ns() // 1_000_000
-        if unix_ms != self._unix_ms:
-            self._unix_ms = unix_ms
-            number = (unix_ms << RANDOM_BITS | self._random.getrandbits(RANDOM_BITS)) >> _DRAWN_BITS
-            self._head = _PREFIX + "".join(_PAIRS[number >> shift & 1023] for shift in (40, 30, 20, 10, 0))
-        drawn = self._random.getrandbits(_DRAWN_BITS)
-        p = _PAIRS
-        return (
-            self._head
-            + p[drawn >> 40]
-            + p[drawn >> 30 & 1023]
-            + p[drawn >> 20 & 1023]
-            + p[drawn >> 10 & 1023]
-            + p[drawn & 1023]
-        )
+        now_s = time.time()
+        count = self._count
+        if now_s >= self._good_until_s or count == len(_PAIRS):
+            unix_ms = int(now_s * 1000)
+            self._good_until_s = (unix_ms + 1) / 1000
+            number = (unix_ms << RANDOM_BITS | self._random.getrandbits(RANDOM_BITS)) >> _COUNTED_BITS
+            self._head = _PREFIX + b"".join([_PAIRS[number >> shift & 1023] for shift in range(80, -1, -10)])
+            count = 0
+        self._count = count + 1
+        return self._head + _PAIRS[count]

@@ -25,6 +25,8 @@ class Roster:
         self.folder = folder
         self.workers = workers
         self._page = mmap.mmap(-1, max(1, workers) * _ENTRY.size)
+        self._seen: bytes | None = None
+        self._ready: list[tuple[int, str]] = []
 
     def note(self, index: int, generation: int, standing: Standing) -> None:
         """Write down where worker `index` stands."""
@@ -36,9 +38,13 @@ class Roster:
 
     def ready(self) -> list[tuple[int, str]]:
         """Return index and socket path of every worker that takes connections."""
-        found = []
-        for index in range(self.workers):
-            standing, generation = _ENTRY.unpack_from(self._page, index * _ENTRY.size)
-            if standing == Standing.READY:
-                found.append((index, self.socket_path(index, generation)))
-        return found
+        page = self._page[:]
+        if page != self._seen:
+            entries = [_ENTRY.unpack_from(page, index * _ENTRY.size) for index in range(self.workers)]
+            self._ready = [
+                (index, self.socket_path(index, generation))
+                for index, (standing, generation) in enumerate(entries)
+                if standing == Standing.READY
+            ]
+            self._seen = page
+        return self._ready

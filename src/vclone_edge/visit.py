@@ -32,14 +32,14 @@ class Lane:
         self._ticket = 0
         self._asked: list[bytes] = []
         self._unsent = b""
-        self._received = bytearray()
+        self._rest = b""
         front.attach(sock, EPOLLIN, self._on_worker)
 
     def ask(self, visit: Visit, head: bytes) -> None:
         """Have the worker asked; `visit` hears the answer, or of the lane's end."""
         self._ticket = (self._ticket + 1) & 0xFFFFFFFF
         self.waiting[self._ticket] = visit
-        self._asked.append(pack(self._ticket, visit.client.name.encode() + b"\n" + head))
+        self._asked.append(pack(self._ticket, visit.named + head))
 
     def flush(self) -> None:
         """Send what was asked."""
@@ -74,8 +74,11 @@ class Lane:
         if not size:
             self.end()
             return
-        self._received += self.front.view[:size]
-        for ticket, answer in list(unpack(self._received)):
+        # What is sent at once, as nearly all is, is never copied.
+        received = memoryview(self._rest + self.front.view[:size]) if self._rest else self.front.view[:size]
+        frames, taken = unpack(received)
+        self._rest = bytes(received[taken:])
+        for ticket, answer in frames:
             self.waiting.pop(ticket).on_answer(answer)
 
     def end(self) -> None:
@@ -85,7 +88,7 @@ class Lane:
         self.front.detach(self.sock)
         waiting, self.waiting = self.waiting, {}
         for visit in waiting.values():
-            visit.on_answer(b"")
+            visit.on_answer(_NOTHING)
 
 
 def connect_lane(front: Front, socket_path: str) -> Lane | None:
@@ -103,10 +106,11 @@ class Visit(Connection):
     """At any time it waits for a request, for an answer, or for the client to take one."""
 
     __slots__ = ("_active_at", "_asked", "_is_client_done", "_leaves_at", "_more", "_stalled_at", "_stalled_bytes",
-                 "_to_client")  # fmt: skip
+                 "_to_client", "named")  # fmt: skip
 
     def __init__(self, front: Front, client: Client) -> None:
         super().__init__(front, client)
+        self.named = client.name.encode() + b"\n"
         self._asked = b""
         self._more = b""
         self._to_client = _NOTHING
@@ -156,15 +160,17 @@ class Visit(Connection):
         self._asked = head
         lane.ask(self, head)
 
-    def on_answer(self, answer: bytes) -> None:
-        """Hear what the worker says to the one request that is open."""
+    def on_answer(self, answer: memoryview) -> None:
+        """Hear what the worker says to the one request that is open. What of it must wait is copied."""
         if self.is_closed:
             return
         asked, self._asked = self._asked, b""
         if answer:
             self._active_at = self._stalled_at = self.front.now
             self._stalled_bytes = 0
-            self._send(memoryview(answer))
+            self._send(answer)
+            if self._to_client:
+                self._to_client = memoryview(bytes(self._to_client))
         else:
             self._more = asked + self._more
             self._go_on()
@@ -172,6 +178,7 @@ class Visit(Connection):
     def _send(self, waiting: memoryview) -> None:
         sock, sent = self.client.sock, 0
         try:
+            sent = sock.send(waiting)
             while sent < len(waiting):
                 sent += sock.send(waiting[sent:])
         except _WOULD_BLOCK:

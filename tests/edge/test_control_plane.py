@@ -118,6 +118,7 @@ async def test_refresh_mends_what_a_lost_push_missed(platform: Platform, client:
     assert await body_of(client) == b"build A"
     edge.cache.ttl_s = 0.0
     edge.cache.put(edge.cache.find(HOST).site)
+    edge.remembered.forget_all()
     await client.get(f"http://{HOST}/")
     await eventually(lambda: platform.peer.look_ups == [HOST, HOST])
     async with asyncio.timeout(2):

@@ -11,10 +11,13 @@ from tests.edge.conftest import Platform, eventually
 
 from vclone_core.models import Route
 from vclone_core.rules.sites import CLOSED
+from vclone_edge import remembered
 from vclone_edge.app import build_app
 from vclone_edge.parts import EdgeParts
+from vclone_edge.peers import Peer
 
 HOST = "shop.localhost"
+NOBODY = Peer("", is_tls=False)
 PAGE, SCRIPT = b"<h1>shop</h1>" * 20, b"let a = 1;" * 100
 FILES = {"/index.html": PAGE, "/app.11111a11.js": SCRIPT, "/docs/404.html": b"no such page of the docs"}
 SCOPE: dict[str, Any] = {"method": "GET", "http_version": "1.1", "raw_path": b"/"}
@@ -83,18 +86,21 @@ async def test_what_was_settled_is_not_settled_again(shop: EdgeParts) -> None:
         "raw_path": b"/",
         "headers": [(b"host", HOST.encode()), (b"user-agent", b"another")],
     }
-    recalled = shop.remembered.recall(scope)
+    recalled = shop.remembered.recall(scope, NOBODY)
     assert recalled is not None
-    assert recalled.hot is not None
-    assert recalled.hot.content == PAGE
+    host, head, body, hot = recalled
+    assert (host, head.status, body) == (HOST, 200, PAGE)
+    assert hot is not None and hot.content == PAGE
     hits = shop.counters.hot_hits
     reply = await client.get(f"http://{HOST}/")
     assert (reply["x-vclone-cache"], reply["age"]) == ("HIT", "0")
     assert shop.counters.hot_hits == hits + 1
     # Two fields of one name are for the whole way to join.
-    assert (
-        shop.remembered.recall({**scope, "headers": [*scope["headers"], (b"cookie", b"a"), (b"cookie", b"b")]}) is None
-    )
+    for pair in ((b"user-agent", b"b"), (b"host", b"b"), (b"host", HOST.encode())):
+        twice = {**scope, "headers": [*scope["headers"], pair]}
+        assert shop.remembered.recall(twice, NOBODY) is None
+    # Where among the fields the host stands makes no difference.
+    assert shop.remembered.recall({**scope, "headers": scope["headers"][::-1]}, NOBODY) is not None
 
 
 @pytest.mark.parametrize("path", ["/old", "/mine", "/old?a=b"])
@@ -121,7 +127,7 @@ async def test_a_protected_or_removed_site_is_gone_at_once(shop: EdgeParts, plat
     site = await platform.publish(HOST, FILES, protection=CLOSED)
     await eventually(lambda: shop.control.version == site.version)
     assert (await client.get(f"http://{HOST}/")).status == 401
-    assert shop.remembered.recall({**SCOPE, "headers": [(b"host", HOST.encode())]}) is None
+    assert shop.remembered.recall({**SCOPE, "headers": [(b"host", HOST.encode())]}, NOBODY) is None
 
 
 async def test_hosts_that_are_due_are_asked_about(platform: Platform) -> None:
@@ -155,3 +161,15 @@ async def test_it_is_bounded_whatever_visitors_ask_for(shop: EdgeParts) -> None:
         assert len(shop.remembered) <= 10
     await client.get(f"http://{HOST}/{'a' * 300}")
     assert len(shop.remembered) <= 10
+
+
+async def test_what_is_remembered_of_fields_is_bounded(shop: EdgeParts, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(remembered, "ASKED_LIMIT", 10)
+    client, asked = Client(build_app(shop)), shop.remembered._asked
+    for number in range(50):
+        assert (await client.get(f"http://{HOST}/", headers={"cookie": f"a={number}"})).body == PAGE
+        assert len(asked) <= 10
+    before = len(asked)
+    for number in range(20):
+        assert (await client.get(f"http://{HOST}/", headers={"cookie": f"{number}" * 2_000})).body == PAGE
+    assert len(asked) == before

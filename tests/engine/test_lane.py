@@ -15,7 +15,8 @@ from tests.engine import probes
 from tests.engine.conftest import BOTH_WAYS, MIB, StartEdge, wait_until
 from tests.pairs import trusting, write_pair
 
-from vclone_edge.lane import ANSWER_HEAD_BYTES, BODY_BYTES, may_ask, pack, read_head, unpack, write_answer
+from vclone_edge import lane
+from vclone_edge.lane import ANSWER_HEAD_BYTES, BODY_BYTES, Head, may_ask, pack, read_head, unpack, write_answer
 
 DATE = b"Wed, 25 Nov 2026 12:00:00 GMT"
 
@@ -27,11 +28,11 @@ def head(*lines: bytes) -> bytes:
 def test_plain_head_is_read() -> None:
     scope = read_head(
         head(b"GET /caf%C3%A9?a=b HTTP/1.1", b"Host: shop.localhost", b"X-Long: \t a, b \t", b"Connection: Keep-Alive"),
-        "/run/http,192.0.2.1,5",
+        ("/run/http,192.0.2.1,5", 0),
     )
     assert scope is not None
     assert (scope["method"], scope["raw_path"], scope["query_string"]) == ("GET", b"/caf%C3%A9", b"a=b")
-    assert scope["headers"] == [(b"host", b"shop.localhost"), (b"x-long", b"a, b"), (b"connection", b"Keep-Alive")]
+    assert scope["headers"] == ((b"host", b"shop.localhost"), (b"x-long", b"a, b"), (b"connection", b"Keep-Alive"))
     assert scope["client"] == ("/run/http,192.0.2.1,5", 0)
 
 
@@ -67,7 +68,50 @@ def test_plain_head_is_read() -> None:
     ],
 )
 def test_everything_else_is_the_engines(raw: bytes) -> None:
-    assert read_head(raw, "") is None
+    # What was read once is remembered, and comes to the same.
+    assert [read_head(raw, ("", 0)) for _ in range(2)] == [None, None]
+
+
+def test_fields_said_again_are_read_the_same() -> None:
+    lane._blocks.clear()
+    blocks = [
+        (b"Host: a", b"User-Agent: x"),
+        (b"hOST:\ta", b"User-Agent: x"),
+        (b"User-Agent: x", b"Host: a"),
+        (b"Host: a",),
+        (b"Host: a", b"Host: b"),
+        (b"Host: a b", b"User-Agent: x"),
+        (b"Host:", b"User-Agent: x"),
+    ]
+    found = [read_head(head(b"GET / HTTP/1.1", *lines), ("", 0)) for _ in range(2) for lines in blocks]
+    fields = [None if scope is None else list(scope["headers"]) for scope in found]
+    agent, host = (b"user-agent", b"x"), (b"host", b"a")
+    assert fields[:7] == [
+        [host, agent],
+        [host, agent],
+        [agent, host],
+        [host],
+        [host, (b"host", b"b")],
+        [(b"host", b"a b"), agent],
+        [(b"host", b""), agent],
+    ]
+    assert fields[7:] == fields[:7]
+    # A host of its own for each makes no entry of its own.
+    before = len(lane._blocks)
+    for number in range(100):
+        assert read_head(head(b"GET / HTTP/1.1", b"Host: h%d" % number, b"User-Agent: x"), ("", 0)) is not None
+    assert len(lane._blocks) == before
+
+
+def test_what_is_remembered_of_fields_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lane, "_BLOCKS_KEPT", 10)
+    lane._blocks.clear()
+    for number in range(50):
+        assert read_head(head(b"GET / HTTP/1.1", b"Host: a", b"Cookie: %d" % number), ("", 0)) is not None
+        assert len(lane._blocks) <= 10
+    before = len(lane._blocks)
+    assert read_head(head(b"GET / HTTP/1.1", b"Host: a", b"Cookie: " + b"c" * 3000), ("", 0)) is not None
+    assert len(lane._blocks) == before
 
 
 @pytest.mark.parametrize(
@@ -88,20 +132,28 @@ def test_a_worker_is_asked_about_single_whole_heads(raw: bytes, may: bool) -> No
 
 def test_frames_come_whole_however_they_are_cut() -> None:
     sent = pack(1, b"one") + pack(2, b"") + pack(4_294_967_295, b"x" * 1000)
-    buffer, found = bytearray(), []
+    rest, found = b"", []
     for place in range(len(sent)):
-        buffer += sent[place : place + 1]
-        found += list(unpack(buffer))
+        rest += sent[place : place + 1]
+        frames, taken = unpack(rest)
+        found += frames
+        rest = rest[taken:]
     assert found == [(1, b"one"), (2, b""), (4_294_967_295, b"x" * 1000)]
-    assert not buffer
+    assert not rest
+    frames, taken = unpack(sent + b"rest")
+    assert (frames, taken) == (found, len(sent))
 
 
 def test_answers_that_could_not_be_told_apart_are_not_sent() -> None:
-    assert write_answer((200, [(b"a", b"b")], b"c"), DATE) == (
-        b"HTTP/1.1 200 OK\r\ndate: Wed, 25 Nov 2026 12:00:00 GMT\r\na: b\r\n\r\nc"
-    )
-    assert write_answer((200, [(b"a", b"b\r\nset-cookie: c")], b""), DATE) == b""
-    assert write_answer((200, [(b"a", b"b" * ANSWER_HEAD_BYTES)], b""), DATE) == b""
+    shared = Head(200, [(b"a", b"b")])
+    for body in (b"c", b"d"):
+        assert write_answer((shared, [(b"age", b"1")], body), DATE) == (
+            b"HTTP/1.1 200 OK\r\na: b\r\ndate: Wed, 25 Nov 2026 12:00:00 GMT\r\nage: 1\r\n\r\n" + body
+        )
+    two_lines, long = [(b"a", b"b\r\nset-cookie: c")], [(b"a", b"b" * ANSWER_HEAD_BYTES)]
+    for fields in (two_lines, long):
+        assert write_answer((Head(200, fields), [], b""), DATE) == b""
+        assert write_answer((shared, fields, b""), DATE) == b""
 
 
 def ask(sock: socket.socket, path: str, **facts: str) -> probes.Answer:

@@ -9,6 +9,7 @@ from contextlib import suppress
 from typing import Any
 
 from vclone_core.errors import VcloneError
+from vclone_edge.lane import Head, Whole
 from vclone_edge.peers import lookup
 
 SMALL = b"x" * 1024
@@ -32,15 +33,16 @@ class _App:
             finally:
                 RUNNING["requests"] -= 1
 
-    def answer_now(self, scope: Any, limit_bytes: int) -> tuple[int, Any, bytes] | None:
+    def answer_now(self, scope: Any, limit_bytes: int) -> Whole | None:
         path = scope["raw_path"]
         if path == b"/":
-            return 200, START["headers"], b"" if scope["method"] == "HEAD" else SMALL
+            return START_HEAD, (), b"" if scope["method"] == "HEAD" else SMALL
         if path.startswith(b"/lane/"):
             body = b"z" * int(path[6:])
             if len(body) > limit_bytes:
                 return None
-            return 200, [(b"content-length", b"%d" % len(body)), (b"x-peer", scope["client"][0].encode())], body
+            length, peer = (b"content-length", b"%d" % len(body)), (b"x-peer", scope["client"][0].encode())
+            return Head(200, [length]), [peer], body
         return None
 
 
@@ -134,11 +136,12 @@ async def _app(scope: Any, receive: Any, send: Any) -> None:
         await _answer(send, b"no", status=404)
 
 
-START = {
+START: dict[str, Any] = {
     "type": "http.response.start",
     "status": 200,
     "headers": [(b"content-type", b"text/plain"), (b"content-length", b"1024")],
 }
+START_HEAD = Head(200, START["headers"])
 BODY = {"type": "http.response.body", "body": SMALL}
 
 

@@ -44,7 +44,7 @@ ALLOW: Final = (b"allow", ", ".join(METHODS).encode())
 # What every answer of a protected site says.
 HIDDEN: Final = ((b"cache-control", caching.PRIVATE), NOINDEX)
 RETRY_AFTER_S: Final = 5
-_CONDITIONAL: Final = frozenset({b"if-match", b"if-none-match", b"if-modified-since", b"if-unmodified-since", b"range"})
+CONDITIONAL: Final = frozenset({b"if-match", b"if-none-match", b"if-modified-since", b"if-unmodified-since", b"range"})
 _KEPT_LIMIT: Final = 16_384
 
 
@@ -190,7 +190,7 @@ def find_representation(
 def answer_representation(representation: Representation, method: str, headers: Mapping[bytes, bytes]) -> Answer:
     """Return the answer to a GET or HEAD with these fields: whole, 304, 412, 206 or 416."""
     # Conditions and ranges are about a page that is there (RFC 9110 §13.2.1): a 404 page is sent as it is.
-    if representation.whole.status == 200 and not _CONDITIONAL.isdisjoint(headers):
+    if representation.whole.status == 200 and not CONDITIONAL.isdisjoint(headers):
         return _answer_conditional(representation, method, headers)
     return representation.head if method == "HEAD" else representation.whole
 
