@@ -93,7 +93,7 @@ class EdgeApp:
         recalled = parts.remembered.recall(scope, lookup(scope))
         if recalled is None:
             return None
-        host, head, body, hot = recalled
+        known, head, body, hot = recalled
         if len(body) > limit_bytes:
             return None
         counters, request_id = parts.counters, parts.request_ids.next()
@@ -106,7 +106,8 @@ class EdgeApp:
         counters.by_status[head.status // 100] += 1
         counters.bytes_sent += len(body)
         if parts.access_log.is_on:
-            _log_request(parts, scope, request_id.decode(), host, head.status, HIT[1].decode(), len(body), 0.0)
+            host, said = known.site.host, HIT[1].decode()
+            _log_request(parts, scope, request_id.decode(), host, head.status, said, len(body), 0.0)
         return head, own, body
 
 

@@ -22,12 +22,16 @@ MISSING_LIMIT: Final = 10_000
 
 @dataclass(slots=True)
 class Known:
-    """A host's site. `fallback` is the one before it, until the manifest of this one was seen to be good."""
+    """A host's site. `fallback` is the one before it, until the manifest of this one was seen to be good.
+
+    `is_current` ends when the cache knows something else of the host, or nothing: who holds this need not ask.
+    """
 
     site: Site
     confirmed_s: float
     due_s: float
     fallback: Site | None = None
+    is_current: bool = True
 
 
 class DomainCache:
@@ -119,13 +123,15 @@ class DomainCache:
             return known
         fallback = None
         if known is not None:
+            known.is_current = False
             fallback = known.fallback or known.site
             if fallback.manifest_key == site.manifest_key:
                 fallback = None
         fresh = self._known[site.host] = Known(site, now_s, now_s + self.ttl_s, fallback)
         self._known.move_to_end(site.host)
         if len(self._known) > self._limit:
-            self._known.popitem(last=False)
+            _, dropped = self._known.popitem(last=False)
+            dropped.is_current = False
         self.changes += 1
         return fresh
 
@@ -134,7 +140,9 @@ class DomainCache:
         known = self._known.get(host)
         if known is not None and version >= 0 and known.site.version > version:
             return
-        if self._known.pop(host, None) is not None:
+        if known is not None:
+            del self._known[host]
+            known.is_current = False
             self.changes += 1
         self._missing[host] = max(version, self._missing.get(host, -1))
 

@@ -39,14 +39,14 @@ FIELD_LIMIT: Final = 128
 # What clients say of themselves with one request after the other, a browser's is half a kilobyte.
 ASKED_LIMIT: Final = 2_048
 ASKED_BYTES: Final = 2 * 1024
-# For so long an answer counts without a look at what it hangs on, as long as no host moves.
-SURE_S: Final = 1.0
+# So long an answer counts without another look at what it hangs on, as long as its host does not move.
+SPAN_S: Final = 5.0
 
 HIT: Final = (b"x-vclone-cache", b"HIT")
 
 Key = tuple[bytes | None, bytes | None, bytes | None, bool]
-Recalled = tuple[str, Head, bytes, Hot | None]
-"""What a request is answered: its host in one spelling, head and body, and the blob that the body is of."""
+Recalled = tuple[Known, Head, bytes, Hot | None]
+"""What a request is answered: its host, head and body, and the blob that the body is of."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,19 +60,27 @@ class _Asked:
 
 
 @dataclass(slots=True, eq=False)
-class _Kept:
-    host: str
-    known: Known
-    page: Answer | None
-    representation: Representation | None
+class _Ready:
+    """What a file in one coding, or a page of ours, is answered with over one scheme, on whichever host.
+
+    `blob_key` is the file's, `body` the page's.
+    """
+
+    file: Representation | None
     blob_key: str
-    whole: Head | None = None
-    """Of the page, or of all of the file."""
+    body: bytes
+    whole: Head
     heads: dict[int, Head] = field(default_factory=dict)
-    """Of the others, by status."""
-    sure_until_s: float = 0.0
-    """Until then, while the domain cache has this `sure_change`, it counts over connections with this certificate."""
-    sure_change: int = -1
+    """Of what is answered instead of the whole, by status."""
+
+
+@dataclass(slots=True, eq=False)
+class _Kept:
+    """An answer of one host. In the span `sure_in` it counts over connections with this certificate."""
+
+    known: Known
+    ready: _Ready
+    sure_in: object = None
     certificate: str = ""
 
 
@@ -95,6 +103,9 @@ class Remembered:
         self.limit = limit
         self._kept: dict[Key, _Kept] = {}
         self._asked: dict[tuple[tuple[bytes, bytes], ...], _Asked] = {}
+        self._pages: dict[tuple[bytes, bool], _Ready] = {}
+        self._span = object()
+        self._span_ends_s = float("-inf")
 
     def __len__(self) -> int:
         return len(self._kept)
@@ -102,6 +113,7 @@ class Remembered:
     def forget_all(self) -> None:
         """Go the whole way for everything once more."""
         self._kept.clear()
+        self._pages.clear()
 
     def recall(self, scope: Mapping[str, Any], peer: Peer) -> Recalled | None:
         """Return the answer to a request in an ASGI scope; None: it is to go the whole way."""
@@ -116,32 +128,38 @@ class Remembered:
         kept = self._kept.get((host, scope.get("raw_path"), asked.coding, peer.is_tls))
         if kept is None or not asked.is_simple or scope["http_version"] not in VERSIONS:
             return None
-        if (
-            self.cache.clock() >= kept.sure_until_s
-            or kept.sure_change != self.cache.changes
-            or kept.certificate != peer.certificate
-        ) and not self._make_sure(kept, peer):
+        if self.cache.clock() >= self._span_ends_s:
+            self._span, self._span_ends_s = object(), self.cache.clock() + SPAN_S
+        known, ready = kept.known, kept.ready
+        is_sure = kept.sure_in is self._span and known.is_current and kept.certificate == peer.certificate
+        if not is_sure and not self._make_sure(kept, peer):
             return None
-        if kept.whole is None or method != "GET" or not asked.is_plain:
-            return self._recall_other(kept, asked, method, peer)
-        if kept.page is not None:
-            return kept.host, kept.whole, kept.page.body, None
-        hot = self.blobs.find(kept.blob_key)
-        return None if hot is None else (kept.host, kept.whole, hot.content, hot)
+        if method != "GET" or not asked.is_plain:
+            return self._recall_part(known, ready, asked, method, peer)
+        if ready.file is None:
+            return known, ready.whole, ready.body, None
+        hot = self.blobs.find(ready.blob_key)
+        return None if hot is None else (known, ready.whole, hot.content, hot)
 
-    def _recall_other(self, kept: _Kept, asked: _Asked, method: str, peer: Peer) -> Recalled | None:
-        """Recall what isn't all of a file or page, or is for the first time."""
+    def _recall_part(self, known: Known, ready: _Ready, asked: _Asked, method: str, peer: Peer) -> Recalled | None:
+        """Recall what may be answered with less than the whole."""
         if method not in ("GET", "HEAD"):
             return None
-        answer = kept.page
-        if kept.representation is not None:
-            answer = answer_representation(kept.representation, method, asked.headers)
-        assert answer is not None
-        head = self._head(kept, answer, peer)
+        if ready.file is None:
+            return known, ready.whole, b"" if method == "HEAD" else ready.body, None
+        answer = answer_representation(ready.file, method, asked.headers)
+        if answer is ready.file.whole:
+            head = ready.whole
+        elif answer.span is not None:  # there are as many ranges as visitors like
+            head = self._head(answer, is_tls=peer.is_tls)
+        elif (found := ready.heads.get(answer.status)) is not None:
+            head = found
+        else:
+            head = ready.heads[answer.status] = self._head(answer, is_tls=peer.is_tls)
         if answer.blob is None:
-            return kept.host, head, b"" if method == "HEAD" else answer.body, None
-        hot = self.blobs.find(kept.blob_key)
-        return None if hot is None else (kept.host, head, bytes(hot.cut(answer.span)), hot)
+            return known, head, answer.body, None
+        hot = self.blobs.find(ready.blob_key)
+        return None if hot is None else (known, head, bytes(hot.cut(answer.span)), hot)
 
     def _read(self, fields: tuple[tuple[bytes, bytes], ...]) -> _Asked:
         headers = dict(fields)
@@ -155,28 +173,19 @@ class Remembered:
         return asked
 
     def _make_sure(self, kept: _Kept, peer: Peer) -> bool:
-        """Say whether an answer still counts over this connection, and note for how long that need not be asked."""
-        known = self.cache.find_settled(kept.host)
-        if known is None or known is not kept.known or self.manifests.find(known.site) is None:
+        """Say whether an answer still counts over this connection; if it does to the span's end, that is noted."""
+        known = kept.known
+        if self.cache.find_settled(known.site.host) is not known or self.manifests.find(known.site) is None:
             return False
-        if self.https is not None and not self.https.passes(kept.host, peer):
+        if self.https is not None and not self.https.passes(known.site.host, peer):
             return False
-        kept.sure_until_s = min(self.cache.clock() + SURE_S, known.due_s, known.confirmed_s + self.cache.ttl_s)
-        kept.sure_change = self.cache.changes
-        kept.certificate = peer.certificate
+        if min(known.due_s, known.confirmed_s + self.cache.ttl_s) >= self._span_ends_s:
+            kept.sure_in, kept.certificate = self._span, peer.certificate
         return True
 
-    def _head(self, kept: _Kept, answer: Answer, peer: Peer) -> Head:
-        is_whole = answer is kept.page or (answer.blob is not None and answer.span is None)
-        head = kept.whole if is_whole else kept.heads.get(answer.status)
-        if head is None:
-            said = self.https.headers if self.https is not None and peer.is_tls else ()
-            head = Head(answer.status, (*without(answer.headers, said), *said, HIT))
-            if is_whole:
-                kept.whole = head
-            elif answer.span is None:  # there are as many ranges as visitors like
-                kept.heads[answer.status] = head
-        return head
+    def _head(self, answer: Answer, *, is_tls: bool) -> Head:
+        said = self.https.headers if self.https is not None and is_tls else ()
+        return Head(answer.status, (*without(answer.headers, said), *said, HIT))
 
     def keep(self, scope: Mapping[str, Any], request: Request, settled: Settled) -> None:
         """Remember what a request came to, where the next one like it comes to the same."""
@@ -195,24 +204,30 @@ class Remembered:
         known = self.cache.find_settled(request.host)
         if known is None or known.site is not settled.site or known.fallback is not None:
             return
-        kept = None
-        if isinstance(decision, Serve):
-            found = find_representation(compiled, decision, request.headers, is_indexed=settled.is_indexed)
-            if found is not None:
-                kept = _Kept(request.host, known, None, found, blob_key(settled.project_id, found.whole.blob or ""))
-        elif isinstance(decision, Refuse) and decision.status == 404:
-            assert isinstance(settled.answer, Answer)
-            kept = _Kept(request.host, known, settled.answer, None, "")
-        if kept is None:
-            return
+        host, coding = request.headers.get(b"host"), request.headers.get(b"accept-encoding")
         is_tls = lookup(scope).is_tls
-        key = request.headers.get(b"host"), raw, request.headers.get(b"accept-encoding"), is_tls
-        if any(len(field or b"") > FIELD_LIMIT for field in (key[0], key[2])):
+        if any(len(field or b"") > FIELD_LIMIT for field in (host, coding)):
+            return
+        if isinstance(decision, Serve):
+            file = find_representation(compiled, decision, request.headers, is_indexed=settled.is_indexed)
+            if file is None:
+                return
+            ready = file.made.get(is_tls)
+            if ready is None:
+                key = blob_key(settled.project_id, file.whole.blob or "")
+                ready = file.made[is_tls] = _Ready(file, key, b"", self._head(file.whole, is_tls=is_tls))
+        elif isinstance(decision, Refuse) and decision.status == 404:
+            page = settled.answer
+            assert isinstance(page, Answer)
+            ready = self._pages.get((page.body, is_tls))
+            if ready is None:
+                ready = self._pages[page.body, is_tls] = _Ready(None, "", page.body, self._head(page, is_tls=is_tls))
+        else:
             return
         if len(self._kept) >= self.limit:
             # Emptied rather than trimmed, as a table's memory is: hot paths come back at once.
             self.forget_all()
-        self._kept[key] = kept
+        self._kept[host, raw, coding, is_tls] = _Kept(known, ready)
 
 
 def without(headers: Headers, others: Headers) -> Headers:

@@ -88,8 +88,8 @@ async def test_what_was_settled_is_not_settled_again(shop: EdgeParts) -> None:
     }
     recalled = shop.remembered.recall(scope, NOBODY)
     assert recalled is not None
-    host, head, body, hot = recalled
-    assert (host, head.status, body) == (HOST, 200, PAGE)
+    known, head, body, hot = recalled
+    assert (known.site.host, head.status, body) == (HOST, 200, PAGE)
     assert hot is not None and hot.content == PAGE
     hits = shop.counters.hot_hits
     reply = await client.get(f"http://{HOST}/")
