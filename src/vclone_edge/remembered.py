@@ -61,14 +61,11 @@ class _Asked:
 
 @dataclass(slots=True, eq=False)
 class _Ready:
-    """What a file in one coding, or a page of ours, is answered with over one scheme, on whichever host.
-
-    `blob_key` is the file's, `body` the page's.
-    """
+    """What a file in one coding, or else a page of ours, is answered with over one scheme, on whichever host."""
 
     file: Representation | None
+    page: Answer | None
     blob_key: str
-    body: bytes
     whole: Head
     heads: dict[int, Head] = field(default_factory=dict)
     """Of what is answered instead of the whole, by status."""
@@ -103,7 +100,8 @@ class Remembered:
         self.limit = limit
         self._kept: dict[Key, _Kept] = {}
         self._asked: dict[tuple[tuple[bytes, bytes], ...], _Asked] = {}
-        self._pages: dict[tuple[bytes, bool], _Ready] = {}
+        # By the identity of what each of them keeps.
+        self._ready: dict[tuple[int, bool], _Ready] = {}
         self._span = object()
         self._span_ends_s = float("-inf")
 
@@ -113,7 +111,7 @@ class Remembered:
     def forget_all(self) -> None:
         """Go the whole way for everything once more."""
         self._kept.clear()
-        self._pages.clear()
+        self._ready.clear()
 
     def recall(self, scope: Mapping[str, Any], peer: Peer) -> Recalled | None:
         """Return the answer to a request in an ASGI scope; None: it is to go the whole way."""
@@ -136,8 +134,8 @@ class Remembered:
             return None
         if method != "GET" or not asked.is_plain:
             return self._recall_part(known, ready, asked, method, peer)
-        if ready.file is None:
-            return known, ready.whole, ready.body, None
+        if ready.page is not None:
+            return known, ready.whole, ready.page.body, None
         hot = self.blobs.find(ready.blob_key)
         return None if hot is None else (known, ready.whole, hot.content, hot)
 
@@ -145,8 +143,9 @@ class Remembered:
         """Recall what may be answered with less than the whole."""
         if method not in ("GET", "HEAD"):
             return None
-        if ready.file is None:
-            return known, ready.whole, b"" if method == "HEAD" else ready.body, None
+        if ready.page is not None:
+            return known, ready.whole, b"" if method == "HEAD" else ready.page.body, None
+        assert ready.file is not None
         answer = answer_representation(ready.file, method, asked.headers)
         if answer is ready.file.whole:
             head = ready.whole
@@ -183,6 +182,14 @@ class Remembered:
             kept.sure_in, kept.certificate = self._span, peer.certificate
         return True
 
+    def _find_ready(self, file: Representation | None, whole: Answer, key: str, *, is_tls: bool) -> _Ready:
+        place = id(whole if file is None else file), is_tls
+        ready = self._ready.get(place)
+        if ready is None:
+            page = whole if file is None else None
+            ready = self._ready[place] = _Ready(file, page, key, self._head(whole, is_tls=is_tls))
+        return ready
+
     def _head(self, answer: Answer, *, is_tls: bool) -> Head:
         said = self.https.headers if self.https is not None and is_tls else ()
         return Head(answer.status, (*without(answer.headers, said), *said, HIT))
@@ -208,25 +215,21 @@ class Remembered:
         is_tls = lookup(scope).is_tls
         if any(len(field or b"") > FIELD_LIMIT for field in (host, coding)):
             return
+        if max(len(self._kept), len(self._ready)) >= self.limit:
+            # Emptied rather than trimmed, as a table's memory is: hot paths come back at once.
+            self.forget_all()
         if isinstance(decision, Serve):
             file = find_representation(compiled, decision, request.headers, is_indexed=settled.is_indexed)
             if file is None:
                 return
-            ready = file.made.get(is_tls)
-            if ready is None:
-                key = blob_key(settled.project_id, file.whole.blob or "")
-                ready = file.made[is_tls] = _Ready(file, key, b"", self._head(file.whole, is_tls=is_tls))
+            key = blob_key(settled.project_id, file.whole.blob or "")
+            ready = self._find_ready(file, file.whole, key, is_tls=is_tls)
         elif isinstance(decision, Refuse) and decision.status == 404:
             page = settled.answer
             assert isinstance(page, Answer)
-            ready = self._pages.get((page.body, is_tls))
-            if ready is None:
-                ready = self._pages[page.body, is_tls] = _Ready(None, "", page.body, self._head(page, is_tls=is_tls))
+            ready = self._find_ready(None, page, "", is_tls=is_tls)
         else:
             return
-        if len(self._kept) >= self.limit:
-            # Emptied rather than trimmed, as a table's memory is: hot paths come back at once.
-            self.forget_all()
         self._kept[host, raw, coding, is_tls] = _Kept(known, ready)
 
 

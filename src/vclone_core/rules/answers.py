@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Final
 
 from vclone_core.errors import (
     BadMethod,
@@ -68,16 +68,12 @@ class Answer:
 
 @dataclass(frozen=True, slots=True)
 class Representation:
-    """One file in one coding under one set of rules' headers: its tag, and its answers to GET and HEAD, and as 304.
-
-    `made` is for what a server makes of them, once for all hosts that show the file.
-    """
+    """One file in one coding under one set of rules' headers: its tag, and its answers to GET and HEAD, and as 304."""
 
     etag: bytes
     whole: Answer
     head: Answer
     unchanged: Answer
-    made: dict[object, Any] = field(default_factory=dict, compare=False, repr=False)
 
 
 @dataclass(frozen=True, slots=True)
