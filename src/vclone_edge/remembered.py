@@ -51,12 +51,16 @@ Recalled = tuple[Known, Head, bytes, Hot | None]
 
 @dataclass(frozen=True, slots=True)
 class _Asked:
-    """What the fields of a request come to, but for Host. `is_plain`: neither conditions nor a range."""
+    """What the fields of a request come to, but for Host. `is_plain`: neither conditions nor a range.
+
+    `tag` is If-None-Match, where that is the only condition.
+    """
 
     headers: dict[bytes, bytes]
     coding: bytes | None
     is_simple: bool
     is_plain: bool
+    tag: bytes | None
 
 
 @dataclass(slots=True, eq=False)
@@ -146,6 +150,8 @@ class Remembered:
         if ready.page is not None:
             return known, ready.whole, b"" if method == "HEAD" else ready.page.body, None
         assert ready.file is not None
+        if asked.tag == ready.file.etag and (unchanged := ready.heads.get(304)) is not None:
+            return known, unchanged, b"", None
         answer = answer_representation(ready.file, method, asked.headers)
         if answer is ready.file.whole:
             head = ready.whole
@@ -164,7 +170,9 @@ class Remembered:
         headers = dict(fields)
         # Two fields of one name are for the whole way to join.
         is_simple_ = len(headers) == len(fields) and b"host" not in headers and is_simple(headers)
-        asked = _Asked(headers, headers.get(b"accept-encoding"), is_simple_, CONDITIONAL.isdisjoint(headers))
+        conditions = CONDITIONAL.intersection(headers)
+        tag = headers[b"if-none-match"] if conditions == {b"if-none-match"} else None
+        asked = _Asked(headers, headers.get(b"accept-encoding"), is_simple_, not conditions, tag)
         if sum(len(name) + len(value) for name, value in fields) <= ASKED_BYTES:
             if len(self._asked) >= ASKED_LIMIT:
                 self._asked.clear()

@@ -103,6 +103,23 @@ async def test_what_was_settled_is_not_settled_again(shop: EdgeParts) -> None:
     assert shop.remembered.recall({**scope, "headers": scope["headers"][::-1]}, NOBODY) is not None
 
 
+async def test_what_a_client_has_is_not_sent_again(shop: EdgeParts) -> None:
+    client = Client(build_app(shop))
+    for path in ("/", "/app.11111a11.js"):
+        tag = (await client.get(f"http://{HOST}{path}"))["etag"] or ""
+        for _ in range(3):
+            for method in ("GET", "HEAD"):
+                reply = await client.request(method, f"http://{HOST}{path}", headers={"if-none-match": tag})
+                assert (reply.status, reply.body, reply["etag"]) == (304, b"", tag)
+                assert reply["content-length"] is None
+            both = {"if-none-match": tag, "if-match": '"other"'}
+            assert (await client.get(f"http://{HOST}{path}", headers=both)).status == 412
+            other = await client.get(f"http://{HOST}{path}", headers={"if-none-match": '"other"'})
+            assert (other.status, other["etag"]) == (200, tag)
+    missing = await client.get(f"http://{HOST}/docs/none", headers={"if-none-match": "*"})
+    assert missing.status == 404
+
+
 @pytest.mark.parametrize("path", ["/old", "/mine", "/old?a=b"])
 async def test_what_depends_on_more_than_the_path_is_not_kept(shop: EdgeParts, path: str) -> None:
     client = Client(build_app(shop))
