@@ -15,6 +15,7 @@ import struct
 import time
 from collections.abc import Callable, Mapping, Sequence
 from email.utils import formatdate
+from functools import lru_cache
 from http import HTTPStatus
 from typing import Any, Final, TypeVar, cast
 
@@ -59,7 +60,6 @@ _BLOCK: Final = re.compile(rb"(?:[!#$%&'*+.^_`|~0-9A-Za-z-]+:[\t\x20-\x7e\x80-\x
 _BLOCKS_KEPT: Final = 2_048
 _BLOCK_KEPT_BYTES: Final = 2 * 1024
 _CLIENTS_KEPT: Final = 4_096
-_blocks: dict[bytes, Fields | None] = {}
 # What says something of the connection or of a body is for the engine.
 _ENGINES: Final = frozenset(
     {b"connection", b"content-length", b"expect", b"keep-alive", b"proxy-connection", b"te", b"trailer",
@@ -117,7 +117,8 @@ def read_head(head: bytes, client: tuple[str, int]) -> dict[str, Any] | None:
         return None
     # Nearly always the first field, and the one that isn't the same with every request of a client.
     host = _HOST.match(block)
-    fields = _read_block(block if host is None else block[host.end() :])
+    others = block if host is None else block[host.end() :]
+    fields = _recall_block(others) if len(others) <= _BLOCK_KEPT_BYTES else _parse_block(others)
     if fields is None:
         return None
     if host is not None:
@@ -137,18 +138,6 @@ def read_head(head: bytes, client: tuple[str, int]) -> dict[str, Any] | None:
     }
 
 
-def _read_block(block: bytes) -> Fields | None:
-    try:
-        return _blocks[block]
-    except KeyError:
-        fields = _parse_block(block)
-        if len(block) <= _BLOCK_KEPT_BYTES:
-            if len(_blocks) >= _BLOCKS_KEPT:
-                _blocks.clear()
-            _blocks[block] = fields
-        return fields
-
-
 def _parse_block(block: bytes) -> Fields | None:
     """Return the fields, names in lower case, of lines with the empty one at their end; None: not for this way."""
     if _BLOCK.fullmatch(block) is None:
@@ -161,6 +150,9 @@ def _parse_block(block: bytes) -> Fields | None:
             return None
         fields.append((name, value.strip(b" \t")))
     return tuple(fields)
+
+
+_recall_block = lru_cache(maxsize=_BLOCKS_KEPT)(_parse_block)
 
 
 def write_answer(whole: Whole, date: bytes) -> bytes:
@@ -179,9 +171,8 @@ def write_answer(whole: Whole, date: bytes) -> bytes:
 
 class _WorkersEnd(asyncio.Protocol):
     def __init__(self, folder: str, answer_now: AnswerNow) -> None:
-        self.prefix = f"{folder}/"
+        self.client_of = lru_cache(maxsize=_CLIENTS_KEPT)(lambda name: (f"{folder}/{name.decode()}", 0))
         self.answer_now = answer_now
-        self.clients: dict[bytes, tuple[str, int]] = {}
         self.rest = b""
         self.date_s = 0
         self.date = b""
@@ -201,12 +192,7 @@ class _WorkersEnd(asyncio.Protocol):
 
     def answer(self, asked: bytes) -> bytes:
         name, _, head = asked.partition(b"\n")
-        client = self.clients.get(name)
-        if client is None:
-            if len(self.clients) >= _CLIENTS_KEPT:
-                self.clients.clear()
-            client = self.clients[name] = (self.prefix + name.decode(), 0)
-        scope = read_head(head, client)
+        scope = read_head(head, self.client_of(name))
         whole = None if scope is None else self.answer_now(scope, BODY_BYTES)
         return b"" if whole is None else write_answer(whole, self.date)
 

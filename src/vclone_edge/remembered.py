@@ -168,11 +168,15 @@ class Remembered:
 
     def _read(self, fields: tuple[tuple[bytes, bytes], ...]) -> _Asked:
         headers = dict(fields)
-        # Two fields of one name are for the whole way to join.
-        is_simple_ = len(headers) == len(fields) and b"host" not in headers and is_simple(headers)
         conditions = CONDITIONAL.intersection(headers)
-        tag = headers[b"if-none-match"] if conditions == {b"if-none-match"} else None
-        asked = _Asked(headers, headers.get(b"accept-encoding"), is_simple_, not conditions, tag)
+        asked = _Asked(
+            headers,
+            headers.get(b"accept-encoding"),
+            # Two fields of one name are for the whole way to join.
+            is_simple=len(headers) == len(fields) and b"host" not in headers and is_simple(headers),
+            is_plain=not conditions,
+            tag=headers[b"if-none-match"] if conditions == {b"if-none-match"} else None,
+        )
         if sum(len(name) + len(value) for name, value in fields) <= ASKED_BYTES:
             if len(self._asked) >= ASKED_LIMIT:
                 self._asked.clear()

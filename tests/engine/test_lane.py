@@ -73,7 +73,7 @@ def test_everything_else_is_the_engines(raw: bytes) -> None:
 
 
 def test_fields_said_again_are_read_the_same() -> None:
-    lane._blocks.clear()
+    lane._recall_block.cache_clear()
     blocks = [
         (b"Host: a", b"User-Agent: x"),
         (b"hOST:\ta", b"User-Agent: x"),
@@ -97,21 +97,20 @@ def test_fields_said_again_are_read_the_same() -> None:
     ]
     assert fields[7:] == fields[:7]
     # A host of its own for each makes no entry of its own.
-    before = len(lane._blocks)
+    before = lane._recall_block.cache_info().currsize
     for number in range(100):
         assert read_head(head(b"GET / HTTP/1.1", b"Host: h%d" % number, b"User-Agent: x"), ("", 0)) is not None
-    assert len(lane._blocks) == before
+    assert lane._recall_block.cache_info().currsize == before
 
 
-def test_what_is_remembered_of_fields_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(lane, "_BLOCKS_KEPT", 10)
-    lane._blocks.clear()
-    for number in range(50):
+def test_what_is_remembered_of_fields_is_bounded() -> None:
+    lane._recall_block.cache_clear()
+    for number in range(3_000):
         assert read_head(head(b"GET / HTTP/1.1", b"Host: a", b"Cookie: %d" % number), ("", 0)) is not None
-        assert len(lane._blocks) <= 10
-    before = len(lane._blocks)
-    assert read_head(head(b"GET / HTTP/1.1", b"Host: a", b"Cookie: " + b"c" * 3000), ("", 0)) is not None
-    assert len(lane._blocks) == before
+    info = lane._recall_block.cache_info()
+    assert info.currsize == info.maxsize == 2_048
+    assert read_head(head(b"GET / HTTP/1.1", b"Host: a", b"Cookie: " + b"c" * 3_000), ("", 0)) is not None
+    assert lane._recall_block.cache_info().misses == info.misses
 
 
 @pytest.mark.parametrize(
@@ -210,6 +209,24 @@ def test_who_ends_its_side_gets_the_answer(start_edge: StartEdge) -> None:
     sock.sendall(probes.request("/lane/50000"))
     sock.shutdown(socket.SHUT_WR)
     assert probes.read_until_end(sock).endswith(b"z" * 50_000)
+
+
+def test_who_reads_late_gets_its_own_bytes(start_edge: StartEdge) -> None:
+    """What a client doesn't take at once waits as a copy: the front's buffer is everybody's."""
+    edge = start_edge()
+    crowd = {}
+    for letter in "abcdefghijklmnopqrst":
+        sock = crowd[letter] = socket.socket()
+        # Small segments and a small window: the kernel takes a part only.
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_MAXSEG, 536)
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 2048)
+        sock.settimeout(20)
+        sock.connect(("127.0.0.1", edge.port))
+        sock.sendall(probes.request(f"/lane/60000/{letter}"))
+    time.sleep(0.5)
+    for letter, sock in crowd.items():
+        with sock:
+            assert probes.read_answer(sock).body == letter.encode() * 60_000
 
 
 @BOTH_WAYS

@@ -38,7 +38,8 @@ class _App:
         if path == b"/":
             return START_HEAD, (), b"" if scope["method"] == "HEAD" else SMALL
         if path.startswith(b"/lane/"):
-            body = b"z" * int(path[6:])
+            size, _, letter = path[6:].partition(b"/")
+            body = (letter or b"z") * int(size)
             if len(body) > limit_bytes:
                 return None
             length, peer = (b"content-length", b"%d" % len(body)), (b"x-peer", scope["client"][0].encode())
